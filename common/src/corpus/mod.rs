@@ -1,0 +1,1 @@
+//! Texts of 27 symbols, by the hash of their content.

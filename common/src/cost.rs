@@ -1,0 +1,1 @@
+//! FLOPs and predicted seconds of training and validation, from shape alone.

@@ -1,0 +1,1 @@
+//! A CEL expression over a point and its seed (`exclude`, `--where`), compiled once.

@@ -1,0 +1,1 @@
+//! The product of five axes minus exclusions: numbers that decode to coordinates, never a list.

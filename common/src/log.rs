@@ -1,0 +1,1 @@
+//! The subscriber and the fleet's events, one function each.

@@ -1,0 +1,113 @@
+//! What is trained: a family of runs, the shape of one, and the key it is known by in every store.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::id::{ContentHash, NumericsVersion, RunKey};
+use crate::settings::TrainingSettings;
+
+/// What runs whose perplexities may stand in one table have in common: everything that moves bits but shape and seed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Family {
+    /// SHA-256 of the final text of 27 symbols.
+    pub corpus: ContentHash,
+    /// Leading characters of the corpus that validate and never train.
+    pub valid_size: u64,
+    /// Rates, decay and clipping.
+    pub training: TrainingSettings,
+    /// What the bits are promised under.
+    pub numerics: NumericsVersion,
+}
+
+/// The sizes of one model and of its training step.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Shape {
+    /// Memory cells of the one LSTM layer; `N`.
+    pub nodes: u32,
+    /// Rows trained side by side; `B`.
+    pub batch_size: u32,
+    /// Time steps between two updates; `T`.
+    pub unrollings: u32,
+}
+
+impl Shape {
+    /// The largest `nodes`.
+    pub const NODES_MAX: u64 = 16_384;
+    /// The largest `batch_size`.
+    pub const BATCH_SIZE_MAX: u64 = 65_536;
+    /// The largest `unrollings`.
+    pub const UNROLLINGS_MAX: u64 = 65_536;
+
+    /// Predictions per training step.
+    pub const fn predictions_per_step(&self) -> u64 {
+        self.batch_size as u64 * self.unrollings as u64
+    }
+}
+
+/// One training trajectory; it answers every trial that differs from it only in how long it trains.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Run {
+    /// What it shares with the runs it may be compared to.
+    pub family: Family,
+    /// Its sizes.
+    pub shape: Shape,
+    /// Decides the initial weights and nothing else.
+    pub seed: u64,
+}
+
+impl Run {
+    /// SHA-256 over all that moves the run's bits, in the order of `DESIGN.md`, each integer as 8 little-endian bytes.
+    pub fn key(&self) -> RunKey {
+        let Family { corpus, valid_size, training, numerics } = &self.family;
+        let mut hash = Sha256::new();
+        hash.update(b"slalom-run-1");
+        hash.update(corpus.bytes());
+        let words = [
+            *valid_size,
+            self.shape.nodes.into(),
+            self.shape.batch_size.into(),
+            self.shape.unrollings.into(),
+            self.seed,
+            training.learning_rate.to_bits(),
+            training.decay_rate.to_bits(),
+            training.clip_norm.to_bits(),
+            training.decay_steps,
+            numerics.number().into(),
+        ];
+        for word in words {
+            hash.update(word.to_le_bytes());
+        }
+        RunKey::new(hash.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_that_moves_bits_moves_the_key() {
+        let family = Family {
+            corpus: ContentHash::of(b"a"),
+            valid_size: 1000,
+            training: TrainingSettings::default(),
+            numerics: NumericsVersion::new(1),
+        };
+        let run = Run { family, shape: Shape { nodes: 8, batch_size: 16, unrollings: 5 }, seed: 0 };
+        let mut others = vec![run; 10];
+        others[0].family.corpus = ContentHash::of(b"b");
+        others[1].family.valid_size = 999;
+        others[2].shape.nodes = 9;
+        others[3].shape.batch_size = 17;
+        others[4].shape.unrollings = 6;
+        others[5].seed = 1;
+        others[6].family.training.learning_rate = 1.0;
+        others[7].family.training.decay_rate = 0.5;
+        others[8].family.training.clip_norm = 1.0;
+        others[9].family.training.decay_steps = 1;
+        let mut newer = run;
+        newer.family.numerics = NumericsVersion::new(2);
+        others.extend([newer, run]);
+        let keys: std::collections::BTreeSet<RunKey> = others.iter().map(Run::key).collect();
+        assert_eq!(keys.len(), 12);
+    }
+}

@@ -1,0 +1,1 @@
+//! A sweep: a named formula over one family. Only valid ones can be built.

@@ -1,0 +1,1 @@
+//! Between domain and protocol: alone reads a message's fields.

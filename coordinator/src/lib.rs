@@ -1,0 +1,1 @@
+//! The coordinator: schedules the runs of sweeps over workers, records what comes back, answers people.

@@ -1,0 +1,1 @@
+//! The arithmetic of training behind one safe door: the same bits on every instruction set.

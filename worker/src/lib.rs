@@ -1,0 +1,5 @@
+//! The worker: trains runs on its own cores and reports what it measured.
+
+pub mod kernels;
+pub mod lstm;
+pub mod trainer;

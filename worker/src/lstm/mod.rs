@@ -1,0 +1,1 @@
+//! The character LSTM as a reader of the paper would write it.

@@ -1,0 +1,1 @@
+//! A run, step by step: corpus and settings in, milestones and checkpoints out.
