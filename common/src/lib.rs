@@ -9,6 +9,7 @@ pub mod filter;
 pub mod grid;
 pub mod id;
 pub mod log;
+pub mod message;
 pub mod moment;
 pub mod outcome;
 pub mod rng;

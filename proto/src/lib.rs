@@ -4,7 +4,7 @@
 //! stand in `slalom_common::wire`.
 
 /// The messages and services of `slalom.v1`.
-#[expect(
+#[allow(
     clippy::all,
     clippy::pedantic,
     missing_docs,
