@@ -12,6 +12,7 @@ use crate::id::ContentHash;
 
 pub mod alphabet;
 pub mod archive;
+pub mod synthetic;
 
 /// The most bytes that are read as one text, from a file or out of an archive: ten times text8, and little
 /// enough that a mistaken path or a zip bomb is refused before it fills a machine's memory.
