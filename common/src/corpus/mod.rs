@@ -12,7 +12,10 @@ use crate::id::ContentHash;
 
 pub mod alphabet;
 pub mod archive;
+pub mod cache;
+pub mod source;
 pub mod synthetic;
+pub mod text8;
 
 /// The most bytes that are read as one text, from a file or out of an archive: ten times text8, and little
 /// enough that a mistaken path or a zip bomb is refused before it fills a machine's memory.
