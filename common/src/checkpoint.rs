@@ -159,7 +159,8 @@ impl Checkpoint {
             step: self.step.number(),
             loss_bits: self.loss.map(f64::to_bits),
         };
-        let head = serde_json::to_string(&head).expect("a struct of numbers and one hexadecimal word is JSON");
+        let head =
+            serde_json::to_string(&head).expect("a struct of numbers and one hexadecimal word is JSON");
         let Weights { input_kernel, recurrent_kernel, bias, classifier, classifier_bias } = &self.weights;
         let tensors: [(&str, Dtype, Vec<usize>, Vec<u8>); 9] = [
             ("input_kernel", Dtype::F32, vec![SYMBOLS, 4 * n], f32_bytes(input_kernel)),
@@ -177,7 +178,8 @@ impl Checkpoint {
             (*name, view.expect("the arrays of a checkpoint have the sizes of its shape"))
         });
         let metadata = HashMap::from([(HEAD.to_owned(), head)]);
-        safetensors::serialize(views, Some(metadata)).expect("nine tensors of distinct names make a container")
+        safetensors::serialize(views, Some(metadata))
+            .expect("nine tensors of distinct names make a container")
     }
 
     /// Reads a file that `run` can go on from.
@@ -362,7 +364,8 @@ mod tests {
         assert!(matches!(newer, CheckpointError::Numerics { found: 1, .. }), "{newer}");
         let wider = refused(|run| run.shape.batch_size = 3);
         assert!(matches!(wider, CheckpointError::Shape { found: [3, 2, 5], wanted: [3, 3, 5] }), "{wider}");
-        for change in [|run: &mut Run| run.seed = 8, |run: &mut Run| run.family.training.learning_rate = 1.0] {
+        for change in [|run: &mut Run| run.seed = 8, |run: &mut Run| run.family.training.learning_rate = 1.0]
+        {
             let other = refused(change);
             assert!(matches!(other, CheckpointError::Run { .. }), "{other}");
         }
