@@ -58,9 +58,10 @@ mod tests {
     fn the_upper_end_doubles_to_the_longest_and_a_success_starts_again() {
         let mut backoff = Backoff::new(Bounds::default());
         let mut longest = || backoff.after_failure(u64::MAX).as_millis();
-        assert_eq!([longest(), longest(), longest(), longest(), longest(), longest()], [
-            200, 400, 800, 1600, 3200, 5000
-        ]);
+        assert_eq!(
+            [longest(), longest(), longest(), longest(), longest(), longest()],
+            [200, 400, 800, 1600, 3200, 5000]
+        );
         for _ in 0..100 {
             backoff.after_failure(0);
         }

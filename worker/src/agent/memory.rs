@@ -118,7 +118,17 @@ fn left_in(folder: &Path) -> Option<u64> {
     let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
     let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
     let used = number("memory.current").or_else(|| number("memory.usage_in_bytes")).unwrap_or(0);
-    Some(limit.saturating_sub(used))
+    let files = file_pages_of(&fs::read_to_string(folder.join("memory.stat")).unwrap_or_default());
+    Some(limit.saturating_sub(used.saturating_sub(files)))
+}
+
+/// Bytes of cached files by a group's `memory.stat`: counted as used, and given up when memory is short.
+fn file_pages_of(stat: &str) -> u64 {
+    let value = |line: &str| match line.split_once(' ') {
+        Some(("active_file" | "inactive_file", bytes)) => bytes.trim().parse().unwrap_or(0),
+        Some(_) | None => 0_u64,
+    };
+    stat.lines().map(value).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -169,6 +179,8 @@ mod tests {
         write("memory.max", "900\n");
         write("memory.current", "1000\n");
         assert_eq!(left_in(folder.path()), Some(0));
+        write("memory.stat", "anon 7\nactive_file 100\ninactive_file 50\n");
+        assert_eq!(left_in(folder.path()), Some(50));
         write("memory.max", "max\n");
         fs::remove_file(folder.path().join("memory.limit_in_bytes")).expect("it was written");
         assert_eq!(left_in(folder.path()), None);

@@ -194,7 +194,7 @@ enum Stream {
 #[derive(Debug)]
 enum Held {
     Waiting {
-        lease: Lease,
+        lease: Box<Lease>,
         checkpoint_every: Duration,
     },
     Training {
@@ -478,7 +478,11 @@ impl Session {
             let Some(slot) = self.free.pop_first() else {
                 return;
             };
-            effects.push(Effect::Start { slot, lease: (**lease).clone(), checkpoint_every: *checkpoint_every });
+            effects.push(Effect::Start {
+                slot,
+                lease: (**lease).clone(),
+                checkpoint_every: *checkpoint_every,
+            });
             *held = Held::Training { slot };
         }
     }
