@@ -276,8 +276,8 @@ fn resume(
     tools: &Tools,
 ) -> Result<Option<Trainer>, Untrained> {
     let bytes_max = checkpoint_bytes_max(lease.run.shape);
-    let got = timeout(RESUME_WITHIN, tools.blobs.get(checkpoint.blob, bytes_max));
-    let got = tools.runtime.block_on(stop.unless_told(got)).map_err(Untrained::Stopped)?;
+    let get = async { timeout(RESUME_WITHIN, tools.blobs.get(checkpoint.blob, bytes_max)).await };
+    let got = tools.runtime.block_on(stop.unless_told(get)).map_err(Untrained::Stopped)?;
     let refused = |error: &(dyn std::error::Error + 'static)| {
         tracing::warn!(lease = %lease.id, step = %checkpoint.step, blob = %checkpoint.blob, error, "checkpoint refused");
         Ok(None)
