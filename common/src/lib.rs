@@ -10,6 +10,7 @@ pub mod grid;
 pub mod id;
 pub mod log;
 pub mod moment;
+pub mod nearest;
 pub mod outcome;
 pub mod rng;
 pub mod run;
