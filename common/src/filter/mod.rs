@@ -9,10 +9,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cel::common::ast::{CallExpr, Expr, LiteralValue, SourceInfo, operators};
-use cel::parser::{Expression, ParseErrors, Parser};
+use cel::parser::{ParseErrors, Parser};
 
-use crate::nearest::nearest;
+use self::lower::{Lowered, Lowering};
+use self::tree::Bool;
+
+mod lower;
+mod tree;
 
 /// A name that an expression may hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -222,9 +225,9 @@ impl Filter {
         let line = source.replace(['\n', '\r', '\t'], " ");
         let (expression, places) =
             Parser::new().parse_with_source_info(&line).map_err(|errors| syntax_error(source, &errors))?;
-        let mut lowering = Lowering { known, places: &places, names: BTreeSet::new() };
+        let mut lowering = Lowering::new(known, &places);
         match lowering.lower(&expression)? {
-            Lowered::Bool(tree) => Ok(Self { source: source.to_owned(), names: lowering.names, tree }),
+            Lowered::Bool(tree) => Ok(Self { source: source.to_owned(), names: lowering.into_names(), tree }),
             Lowered::Int(_) => Err(FilterError { reason: Reason::NotAnAnswer, offset: 0 }),
         }
     }
@@ -278,8 +281,7 @@ fn check_bounds(source: &str) -> Result<(), FilterError> {
     let mut open = Vec::new();
     for (offset, character) in source.char_indices() {
         match character {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | ' ' | '\n' | '\r' | '\t' => (),
-            '+' | '-' | '*' | '/' | '%' | '<' | '>' | '=' | '!' | '&' | '|' | '?' | ':' | ',' | '.' => (),
+            _ if character.is_ascii_alphanumeric() || "_ \n\r\t+-*/%<>=!&|?:,.".contains(character) => (),
             '(' | '[' if open.len() == Filter::NESTING_MAX => return refuse(Reason::TooDeep, offset),
             '(' | '[' => open.push((character, offset)),
             ')' if matches!(open.last(), Some(('(', _))) => _ = open.pop(),
@@ -308,325 +310,6 @@ fn syntax_error(source: &str, errors: &ParseErrors) -> FilterError {
         Reason::Syntax(message.replace("'<EOF>'", "end of expression"))
     };
     FilterError { reason, offset }
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Int {
-    Literal(i64),
-    Name(Name),
-    Negate(Box<Int>),
-    Compute(Arithmetic, Box<Int>, Box<Int>),
-    Choose(Box<Bool>, Box<Int>, Box<Int>),
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Bool {
-    Literal(bool),
-    Not(Box<Bool>),
-    And(Box<Bool>, Box<Bool>),
-    Or(Box<Bool>, Box<Bool>),
-    Compare(Comparison, Int, Int),
-    Same(Box<Bool>, Box<Bool>),
-    In(Int, Vec<Int>),
-    Choose(Box<Bool>, Box<Bool>, Box<Bool>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Arithmetic {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Comparison {
-    Less,
-    LessOrEqual,
-    Equal,
-    NotEqual,
-    GreaterOrEqual,
-    Greater,
-}
-
-impl Int {
-    fn evaluate(&self, at: &At) -> Result<i64, EvalError> {
-        match self {
-            Self::Literal(value) => Ok(*value),
-            Self::Name(name) => at.value(*name),
-            Self::Negate(operand) => {
-                let right = operand.evaluate(at)?;
-                right.checked_neg().ok_or(EvalError::Overflow { operator: "-", left: 0, right })
-            }
-            Self::Compute(arithmetic, left, right) => {
-                arithmetic.compute(left.evaluate(at)?, right.evaluate(at)?)
-            }
-            Self::Choose(condition, yes, no) => if condition.evaluate(at)? { yes } else { no }.evaluate(at),
-        }
-    }
-}
-
-impl Bool {
-    fn evaluate(&self, at: &At) -> Result<bool, EvalError> {
-        match self {
-            Self::Literal(value) => Ok(*value),
-            Self::Not(operand) => Ok(!operand.evaluate(at)?),
-            Self::And(left, right) => Ok(left.evaluate(at)? && right.evaluate(at)?),
-            Self::Or(left, right) => Ok(left.evaluate(at)? || right.evaluate(at)?),
-            Self::Compare(comparison, left, right) => {
-                Ok(comparison.holds(left.evaluate(at)?, right.evaluate(at)?))
-            }
-            Self::Same(left, right) => Ok(left.evaluate(at)? == right.evaluate(at)?),
-            Self::In(item, list) => {
-                let item = item.evaluate(at)?;
-                for element in list {
-                    if element.evaluate(at)? == item {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
-            Self::Choose(condition, yes, no) => if condition.evaluate(at)? { yes } else { no }.evaluate(at),
-        }
-    }
-}
-
-impl Arithmetic {
-    fn of_operator(name: &str) -> Option<Self> {
-        match name {
-            operators::ADD => Some(Self::Add),
-            operators::SUBSTRACT => Some(Self::Subtract),
-            operators::MULTIPLY => Some(Self::Multiply),
-            operators::DIVIDE => Some(Self::Divide),
-            operators::MODULO => Some(Self::Remainder),
-            _ => None,
-        }
-    }
-
-    const fn symbol(self) -> &'static str {
-        match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-            Self::Divide => "/",
-            Self::Remainder => "%",
-        }
-    }
-
-    /// As CEL has it: division truncates towards zero, a remainder has the sign of its dividend.
-    fn compute(self, left: i64, right: i64) -> Result<i64, EvalError> {
-        let operator = self.symbol();
-        let result = match self {
-            Self::Divide | Self::Remainder if right == 0 => {
-                return Err(EvalError::DivisionByZero { operator, dividend: left });
-            }
-            Self::Add => left.checked_add(right),
-            Self::Subtract => left.checked_sub(right),
-            Self::Multiply => left.checked_mul(right),
-            Self::Divide => left.checked_div(right),
-            Self::Remainder => left.checked_rem(right),
-        };
-        result.ok_or(EvalError::Overflow { operator, left, right })
-    }
-}
-
-impl Comparison {
-    fn of_operator(name: &str) -> Option<Self> {
-        match name {
-            operators::LESS => Some(Self::Less),
-            operators::LESS_EQUALS => Some(Self::LessOrEqual),
-            operators::EQUALS => Some(Self::Equal),
-            operators::NOT_EQUALS => Some(Self::NotEqual),
-            operators::GREATER_EQUALS => Some(Self::GreaterOrEqual),
-            operators::GREATER => Some(Self::Greater),
-            _ => None,
-        }
-    }
-
-    const fn symbol(self) -> &'static str {
-        match self {
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Equal => "==",
-            Self::NotEqual => "!=",
-            Self::GreaterOrEqual => ">=",
-            Self::Greater => ">",
-        }
-    }
-
-    const fn holds(self, left: i64, right: i64) -> bool {
-        match self {
-            Self::Less => left < right,
-            Self::LessOrEqual => left <= right,
-            Self::Equal => left == right,
-            Self::NotEqual => left != right,
-            Self::GreaterOrEqual => left >= right,
-            Self::Greater => left > right,
-        }
-    }
-}
-
-/// From the parser's tree, which may hold anything of CEL, to ours.
-struct Lowering<'a> {
-    known: &'a [Name],
-    places: &'a SourceInfo,
-    names: BTreeSet<Name>,
-}
-
-enum Lowered {
-    Int(Int),
-    Bool(Bool),
-}
-
-impl Lowering<'_> {
-    fn lower(&mut self, expression: &Expression) -> Result<Lowered, FilterError> {
-        let unsupported = |what: &str| Err(self.refuse(expression, Reason::Unsupported(what.to_owned())));
-        match &expression.expr {
-            Expr::Ident(name) => self.name(expression, name),
-            Expr::Call(call) => self.call(expression, call),
-            Expr::Literal(LiteralValue::Int(value)) => Ok(Lowered::Int(Int::Literal(*value.inner()))),
-            Expr::Literal(LiteralValue::Boolean(value)) => Ok(Lowered::Bool(Bool::Literal(*value.inner()))),
-            Expr::Literal(LiteralValue::Double(_)) => unsupported("a number with a fraction"),
-            Expr::Literal(LiteralValue::UInt(_)) => unsupported("a number with a `u`"),
-            Expr::Literal(LiteralValue::Null) => unsupported("`null`"),
-            Expr::Literal(LiteralValue::String(_) | LiteralValue::Bytes(_)) => unsupported("a text"),
-            Expr::List(_) => unsupported("a list that is not to the right of `in`"),
-            Expr::Map(_) | Expr::Struct(_) => unsupported("a map"),
-            Expr::Select(_) => unsupported("a field"),
-            Expr::Comprehension(_) => unsupported("a comprehension"),
-            Expr::Unspecified => unsupported("nothing"),
-        }
-    }
-
-    fn name(&mut self, expression: &Expression, written: &str) -> Result<Lowered, FilterError> {
-        if let Some(&name) = self.known.iter().find(|name| name.word() == written) {
-            self.names.insert(name);
-            return Ok(Lowered::Int(Int::Name(name)));
-        }
-        let near = nearest(written, self.known.iter().map(|name| name.word()));
-        Err(self.refuse(
-            expression,
-            Reason::UnknownName {
-                name: written.to_owned(),
-                nearest: self.known.iter().copied().find(|name| Some(name.word()) == near),
-                known: self.known.to_vec(),
-            },
-        ))
-    }
-
-    fn call(&mut self, expression: &Expression, call: &CallExpr) -> Result<Lowered, FilterError> {
-        if call.target.is_none() {
-            match (call.func_name.as_str(), call.args.as_slice()) {
-                (operators::LOGICAL_NOT, [operand]) => {
-                    return Ok(Lowered::Bool(Bool::Not(Box::new(self.bool("!", operand)?))));
-                }
-                (operators::LOGICAL_AND, [left, right]) => {
-                    let (left, right) = (self.bool("&&", left)?, self.bool("&&", right)?);
-                    return Ok(Lowered::Bool(Bool::And(Box::new(left), Box::new(right))));
-                }
-                (operators::LOGICAL_OR, [left, right]) => {
-                    let (left, right) = (self.bool("||", left)?, self.bool("||", right)?);
-                    return Ok(Lowered::Bool(Bool::Or(Box::new(left), Box::new(right))));
-                }
-                (operators::NEGATE, [operand]) => {
-                    return Ok(Lowered::Int(Int::Negate(Box::new(self.int("-", operand)?))));
-                }
-                (operators::CONDITIONAL, [condition, yes, no]) => return self.choice(condition, yes, no),
-                (operators::IN, [item, list]) => return self.membership(item, list),
-                (name, [left, right]) => {
-                    if let Some(arithmetic) = Arithmetic::of_operator(name) {
-                        let symbol = arithmetic.symbol();
-                        let (left, right) = (self.int(symbol, left)?, self.int(symbol, right)?);
-                        return Ok(Lowered::Int(Int::Compute(arithmetic, Box::new(left), Box::new(right))));
-                    }
-                    if let Some(comparison) = Comparison::of_operator(name) {
-                        return self.comparison(comparison, left, right);
-                    }
-                }
-                _ => (),
-            }
-        }
-        let what = match call.func_name.as_str() {
-            operators::INDEX => "an index".to_owned(),
-            function => format!("function `{function}`"),
-        };
-        Err(self.refuse(expression, Reason::Unsupported(what)))
-    }
-
-    fn comparison(
-        &mut self,
-        comparison: Comparison,
-        left: &Expression,
-        right: &Expression,
-    ) -> Result<Lowered, FilterError> {
-        let symbol = comparison.symbol();
-        let lowered = match (self.lower(left)?, comparison) {
-            (Lowered::Int(left), _) => Bool::Compare(comparison, left, self.int(symbol, right)?),
-            (Lowered::Bool(left), Comparison::Equal) => {
-                Bool::Same(Box::new(left), Box::new(self.bool(symbol, right)?))
-            }
-            (Lowered::Bool(left), Comparison::NotEqual) => {
-                Bool::Not(Box::new(Bool::Same(Box::new(left), Box::new(self.bool(symbol, right)?))))
-            }
-            (Lowered::Bool(_), _) => return Err(self.operand(symbol, Type::Int, left)),
-        };
-        Ok(Lowered::Bool(lowered))
-    }
-
-    fn choice(
-        &mut self,
-        condition: &Expression,
-        yes: &Expression,
-        no: &Expression,
-    ) -> Result<Lowered, FilterError> {
-        let condition = Box::new(self.bool("?:", condition)?);
-        Ok(match self.lower(yes)? {
-            Lowered::Int(yes) => {
-                Lowered::Int(Int::Choose(condition, Box::new(yes), Box::new(self.int("?:", no)?)))
-            }
-            Lowered::Bool(yes) => {
-                Lowered::Bool(Bool::Choose(condition, Box::new(yes), Box::new(self.bool("?:", no)?)))
-            }
-        })
-    }
-
-    fn membership(&mut self, item: &Expression, list: &Expression) -> Result<Lowered, FilterError> {
-        let Expr::List(elements) = &list.expr else {
-            return Err(self.refuse(list, Reason::Unsupported("`in` without a list".to_owned())));
-        };
-        let item = self.int("in", item)?;
-        let elements =
-            elements.elements.iter().map(|element| self.int("in", element)).collect::<Result<_, _>>()?;
-        Ok(Lowered::Bool(Bool::In(item, elements)))
-    }
-
-    fn int(&mut self, operator: &'static str, operand: &Expression) -> Result<Int, FilterError> {
-        match self.lower(operand)? {
-            Lowered::Int(int) => Ok(int),
-            Lowered::Bool(_) => Err(self.operand(operator, Type::Int, operand)),
-        }
-    }
-
-    fn bool(&mut self, operator: &'static str, operand: &Expression) -> Result<Bool, FilterError> {
-        match self.lower(operand)? {
-            Lowered::Bool(bool) => Ok(bool),
-            Lowered::Int(_) => Err(self.operand(operator, Type::Bool, operand)),
-        }
-    }
-
-    fn operand(&self, operator: &'static str, wanted: Type, operand: &Expression) -> FilterError {
-        let found = match wanted {
-            Type::Int => Type::Bool,
-            Type::Bool => Type::Int,
-        };
-        self.refuse(operand, Reason::Operand { operator, wanted, found })
-    }
-
-    fn refuse(&self, expression: &Expression, reason: Reason) -> FilterError {
-        let offset = self.places.offset_for(expression.id).map_or(0, |(start, _)| start as usize);
-        FilterError { reason, offset }
-    }
 }
 
 #[cfg(test)]
@@ -760,9 +443,9 @@ mod tests {
     /// The worst that the bounds let through, on half the stack of a thread that serves requests.
     #[test]
     fn no_source_within_the_bounds_needs_much_stack() {
-        let fill = |unit: &str, end: &str| unit.repeat((Filter::SOURCE_MAX - end.len()) / unit.len()) + end;
-        let inner = "(nodes?nodes:!-".repeat(Filter::NESTING_MAX);
-        let sources = [
+        const LENGTH: usize = Filter::SOURCE_MAX - 2 * Filter::NESTING_MAX;
+        let fill = |unit: &str, end: &str| unit.repeat((LENGTH - end.len()) / unit.len()) + end;
+        let bodies = [
             fill("!", "true"),
             fill("-", "nodes>1"),
             fill("1+", "1>1"),
@@ -774,15 +457,20 @@ mod tests {
             fill("a.a().", "a"),
             fill("a[0]", ""),
             fill("1?", "1"),
-            format!("{}{}{}", "(".repeat(16), fill("1+", &"1".repeat(33)), ")".repeat(16)),
-            format!("{inner}{}", fill("-", &")".repeat(16))).chars().take(Filter::SOURCE_MAX).collect(),
-            "[1].all(x,".repeat(8) + "true" + &")".repeat(8),
-            "[[1].map(x,x)]".repeat(70),
+            fill("[[1].map(x,x)]", ""),
         ];
+        let (open, close) = ("(".repeat(Filter::NESTING_MAX), ")".repeat(Filter::NESTING_MAX));
+        let (each, end) = ("(nodes>1?true:!".repeat(16), "true".to_owned() + &close);
+        let sources: Vec<String> = bodies
+            .iter()
+            .map(|body| format!("{open}{body}{close}"))
+            .chain([each + &end, "[1].all(x,".repeat(8) + "true" + &")".repeat(8)])
+            .collect();
+        assert!(sources.iter().all(|source| source.len() <= Filter::SOURCE_MAX));
         let half_a_stack = std::thread::Builder::new().stack_size(1 << 20);
         let compile_all = move || sources.iter().filter_map(|source| Filter::compile(source).ok()).count();
         let compiled = half_a_stack.spawn(compile_all).expect("a thread").join().expect("no panic");
-        assert_eq!(compiled, 5, "`!`, `-`, `1+`, `&&` and `||`");
+        assert_eq!(compiled, 6, "`!`, `-`, `1+`, `&&`, `||`, and `?:` at each bracket");
     }
 
     proptest! {
