@@ -11,6 +11,7 @@ pub mod id;
 pub mod log;
 pub mod message;
 pub mod moment;
+pub mod nearest;
 pub mod outcome;
 pub mod rng;
 pub mod run;
