@@ -1,0 +1,3 @@
+//! Sessions with a coordinator.
+
+pub mod session;
