@@ -33,6 +33,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use slalom_common::answer::RunState;
 use slalom_common::cost::REFERENCE;
 use slalom_common::id::{
     Incarnation, LeaseId, MessageNumber, NumericsVersion, RunId, RunKey, Step, SweepName,
@@ -48,7 +49,7 @@ use slalom_common::sweep::Sweep;
 use effect::{Effect, Effects, Leaving, Named, Notice, Reply, Requeue};
 use event::{Event, RequestId, Saying, StreamId};
 use fleet::{Fleet, Held, Worker};
-use ledger::{Ledger, RunState, SweepIndex, Transition, Verdict};
+use ledger::{Ledger, SweepIndex, Transition, Verdict};
 use order::{Order, Serve};
 use record::{Answer, End, Grant, Record};
 
