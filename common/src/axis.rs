@@ -22,11 +22,11 @@ pub enum AxisError {
     /// A value that two items hold.
     #[error("value {0} twice")]
     Twice(u64),
-    /// What is neither a whole number nor a range of them.
-    #[error("`{0}` is not a whole number or a range")]
+    /// What stands where a number should, by itself or in a range.
+    #[error("not a whole number: `{0}`")]
     NotANumber(String),
     /// A whole number of more than 64 bits.
-    #[error("`{0}` does not fit in 64 bits")]
+    #[error("more than 64 bits: `{0}`")]
     TooLarge(String),
     /// A range that ends before it starts.
     #[error("empty range `{first}..={last}`")]
@@ -185,7 +185,10 @@ impl Item {
 }
 
 /// A whole number whose digits may be grouped by single underscores, as in TOML.
-fn whole_number(text: &str) -> Result<u64, AxisError> {
+///
+/// # Errors
+/// What is not one, or needs more than 64 bits.
+pub fn whole_number(text: &str) -> Result<u64, AxisError> {
     let text = text.trim();
     let grouped = text.split('_').all(|group| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()));
     if !grouped {
@@ -233,13 +236,13 @@ mod tests {
         assert_eq!(refusal(" "), "no values");
         assert_eq!(refusal("8,16,8"), "value 8 twice");
         assert_eq!(refusal("1..=5,3"), "value 3 twice");
-        assert_eq!(refusal("8,,16"), "`` is not a whole number or a range");
-        assert_eq!(refusal("1..5"), "`1..5` is not a whole number or a range");
-        assert_eq!(refusal("-1"), "`-1` is not a whole number or a range");
-        assert_eq!(refusal("+1"), "`+1` is not a whole number or a range");
-        assert_eq!(refusal("1.5"), "`1.5` is not a whole number or a range");
-        assert_eq!(refusal("1__0"), "`1__0` is not a whole number or a range");
-        assert_eq!(refusal("18446744073709551616"), "`18446744073709551616` does not fit in 64 bits");
+        assert_eq!(refusal("8,,16"), "not a whole number: ``");
+        assert_eq!(refusal("1..5"), "not a whole number: `1..5`");
+        assert_eq!(refusal("-1"), "not a whole number: `-1`");
+        assert_eq!(refusal("+1"), "not a whole number: `+1`");
+        assert_eq!(refusal("1.5"), "not a whole number: `1.5`");
+        assert_eq!(refusal("1__0"), "not a whole number: `1__0`");
+        assert_eq!(refusal("18446744073709551616"), "more than 64 bits: `18446744073709551616`");
         assert_eq!(refusal("9..=3"), "empty range `9..=3`");
         assert_eq!(refusal("1..=3:0"), "step 0 in `1..=3:0`");
         assert_eq!(refusal("1..=8:x1"), "factor 1 in `1..=8:x1`");
