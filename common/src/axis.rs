@@ -1,8 +1,8 @@
 //! One axis of a grid: its values, and the one grammar that people write them in.
 //!
-//! A comma list of items, each a value, `A..=B`, `A..=B:STEP` or `A..=B:xFACTOR`; digits may be grouped by single
-//! underscores. An axis prints as a list of its values, whatever it was written as. What a value may be (a batch size
-//! above zero, say) is not the axis's to know.
+//! A comma list of items, each a value, `A..=B`, `A..=B:STEP` or `A..=B:xFACTOR`; digits may be grouped by
+//! single underscores. An axis prints as a list of its values, whatever it was written as. What a value may
+//! be (a batch size above zero, say) is not the axis's to know.
 
 use std::fmt;
 use std::str::FromStr;
@@ -204,6 +204,9 @@ mod tests {
 
     use super::*;
 
+    /// What axes look like, well formed or not.
+    const LIKE_AN_AXIS: &str = "[0-9_]{1,3}(\\.\\.=[0-9]{1,4}(:x?[0-9]{1,2})?)?(,[0-9]{1,4}){0,3}";
+
     fn values(text: &str) -> Vec<u64> {
         text.parse::<Axis>().unwrap_or_else(|error| panic!("{text}: {error}")).values
     }
@@ -268,7 +271,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_is_ascending_and_parses_again_as_printed(text in "[0-9_]{1,3}(\\.\\.=[0-9]{1,4}(:x?[0-9]{1,2})?)?(,[0-9]{1,4}){0,3}") {
+        fn what_parses_is_ascending_and_parses_again_as_printed(text in LIKE_AN_AXIS) {
             if let Ok(axis) = text.parse::<Axis>() {
                 prop_assert!(axis.values().is_sorted_by(|a, b| a < b));
                 prop_assert_eq!(axis.to_string().parse(), Ok(axis));

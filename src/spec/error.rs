@@ -1,4 +1,5 @@
-//! What can be wrong with a spec, where, and what to do about it: all three are told apart until they are shown.
+//! What can be wrong with a spec, where, and what to do about it: all three are told apart until they are
+//! shown.
 
 use std::error::Error;
 use std::fmt;

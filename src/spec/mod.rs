@@ -1,8 +1,8 @@
 //! A sweep as a person describes it: from a spec file or from flags to one checked [`Spec`].
 //!
-//! All that can be refused before the corpus is read is refused here, with file, line and column or with the flag.
-//! What only the corpus shows (a batch larger than the text, a division by zero at some point) is refused by
-//! whoever meets it, at the place that [`Spec::places`] remembers.
+//! All that can be refused before the corpus is read is refused here, with file, line and column or with the
+//! flag. What only the corpus shows (a batch larger than the text, a division by zero at some point) is
+//! refused by whoever meets it, at the place that [`Spec::places`] remembers.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

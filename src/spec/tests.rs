@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use proptest::prelude::*;
 
 use super::corpus::Normalize;
@@ -35,6 +35,7 @@ eval_every = 100
 /// The smallest spec, whose lines a wrong one follows or replaces.
 const GRID: &str = "[grid]\nnodes = 8\nbatch_size = 16\nunrollings = 5\nepochs = 100\n";
 
+/// Words that no flattened arguments may replace.
 #[derive(clap::Parser)]
 struct Typed {
     #[command(flatten)]
@@ -89,6 +90,18 @@ fn a_file_and_flags_of_the_same_values_are_the_same_spec() {
     let file = file(SLOPE).expect("a good spec");
     assert_ne!(typed.places, file.places);
     assert_eq!(Spec { places: Places::default(), ..typed }, Spec { places: Places::default(), ..file });
+}
+
+#[test]
+fn each_flag_says_what_it_is() {
+    let mut command = Typed::command();
+    command.build();
+    for flag in command.get_arguments() {
+        assert!(flag.get_help().is_some(), "{}", flag.get_id());
+    }
+    let about = command.get_about().map(ToString::to_string);
+    assert_eq!(about.as_deref(), Some("Words that no flattened arguments may replace"));
+    command.debug_assert();
 }
 
 #[test]
