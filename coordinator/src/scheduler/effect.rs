@@ -10,7 +10,7 @@ use slalom_common::sweep::Sweep;
 
 use super::best::Best;
 use super::event::{RequestId, StreamId};
-use super::ledger::{Counts, Transition};
+use super::ledger::Counts;
 use super::record::{Answer, Record};
 
 /// What follows from one event.
@@ -260,6 +260,13 @@ pub enum Notice {
         /// Whose it is.
         refused_worker: WorkerName,
     },
+    /// A worker spoke of a lease that this store never gave it.
+    MessageRefused {
+        /// Which worker.
+        worker: WorkerName,
+        /// The lease.
+        lease: LeaseId,
+    },
     /// How a sweep stands, at an interval.
     Progress {
         /// Which.
@@ -315,18 +322,8 @@ pub struct Eta {
 }
 
 impl Effects {
-    /// What `transition` means to a reader of the log is announced after the commit.
+    /// A line of the log tells what is durable, so it waits for the commit too.
     pub(super) fn announce(&mut self, notice: Notice) {
         self.after_commit.push(Effect::Announce(notice));
-    }
-}
-
-/// Marks that a transition is only bookkeeping and no line of the log.
-pub(super) fn is_silent(transition: &Transition) -> bool {
-    use super::ledger::RunState::{Cancelled, Running, Waiting};
-    match (transition.from, transition.to) {
-        // A lease has a line of its own; a cancelled sweep has one for all its runs.
-        (_, Running | Cancelled) | (Cancelled, _) => true,
-        (from, to) => from == Waiting && to == Waiting,
     }
 }

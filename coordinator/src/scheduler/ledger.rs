@@ -370,7 +370,7 @@ impl Ledger {
     /// The newest kept checkpoint at or before `first_wanted`: a later one would leave a hole for ever (I10).
     pub fn resume_from(&self, run: RunId, first_wanted: Step) -> Option<CheckpointName> {
         let checkpoints = &self.run(run).checkpoints;
-        checkpoints.iter().rev().find(|checkpoint| checkpoint.step <= first_wanted).copied()
+        checkpoints.iter().filter(|one| one.step <= first_wanted).max_by_key(|one| one.step).copied()
     }
 
     /// Whether some sweep that is not cancelled still lacks an answer of this run.
