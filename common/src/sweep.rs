@@ -151,7 +151,7 @@ impl Sweep {
     ///
     /// # Errors
     /// Names the first thing that no worker could train.
-    pub fn new(draft: Draft) -> Result<Self, SweepError> {
+    pub fn new(mut draft: Draft) -> Result<Self, SweepError> {
         draft.family.training.check()?;
         if draft.policy.max_attempts == 0 {
             return Err(SweepError::NoAttempts);
@@ -178,6 +178,8 @@ impl Sweep {
             Some(name) => name.clone(),
             None => default_name(formula_hash(&draft)),
         };
+        // From here on it has a name, given or made: a sweep that comes back from wire or store equals the one that went.
+        draft.name = Some(name.clone());
         let mut sweep = Self { name, draft, size: Size { trials: 0, excluded: 0, runs: 0 } };
         sweep.size = sweep.measure(train_chars)?;
         Ok(sweep)
