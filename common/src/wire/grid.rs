@@ -210,6 +210,10 @@ mod tests {
         assert_eq!(arrived, sweep);
     }
 
+    fn axis(sweep: &mut v1::Sweep) -> &mut Vec<u64> {
+        &mut sweep.blocks[0].nodes.as_mut().expect("it was made with one").values
+    }
+
     #[test]
     fn what_is_no_sweep_is_refused_by_field() {
         let refused = |change: fn(&mut v1::Sweep)| {
@@ -217,9 +221,6 @@ mod tests {
             change(&mut wire);
             Sweep::from_wire(wire).expect_err("not a sweep")
         };
-        fn axis(sweep: &mut v1::Sweep) -> &mut Vec<u64> {
-            &mut sweep.blocks[0].nodes.as_mut().expect("it was made with one").values
-        }
         let said = |change| refused(change).to_string();
         assert_eq!(said(|sweep| axis(sweep).swap(0, 1)), "`Grid.nodes` does not rise at its element 1");
         assert_eq!(said(|sweep| axis(sweep).clear()), "`Grid.nodes` is no axis");
