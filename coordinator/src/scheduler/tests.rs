@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use slalom_common::answer::TrialRow;
 use slalom_common::axis::Axis;
 use slalom_common::filter::Filter;
 use slalom_common::grid::{Axes, Grid};
@@ -12,6 +13,7 @@ use slalom_common::outcome::{FailureReason, Perplexity};
 use slalom_common::run::Family;
 use slalom_common::settings::TrainingSettings;
 use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch};
+use slalom_common::trials;
 
 use super::*;
 
@@ -165,6 +167,12 @@ impl World {
     fn restart(&mut self) {
         self.scheduler = Scheduler::recover(settings(), self.now, self.records.clone());
         invariants::check(&self.scheduler).expect("no invariant is broken by a restart");
+    }
+
+    fn trial_rows(&self, sweep: SweepIndex) -> Vec<TrialRow> {
+        let formula = &self.scheduler.ledger().sweep(sweep).sweep;
+        let row = |(at, epochs)| self.scheduler.trial_row(sweep, at, epochs).expect("a trial of the sweep");
+        trials::in_order(formula).map(row).collect()
     }
 
     fn counts(&self, sweep: &str) -> [u64; 6] {
@@ -462,7 +470,7 @@ fn a_divergence_answers_every_later_step_and_is_not_retried() {
     assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunDiverged { .. })));
     assert_eq!(world.counts("a"), [2, 1, 0, 1, 0, 0]);
     let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
-    let rows = world.scheduler.trial_rows(index);
+    let rows = world.trial_rows(index);
     let states: Vec<RunState> =
         rows.iter().filter(|row| row.at.shape == lease.run.shape).map(|row| row.state).collect();
     assert_eq!(states, [RunState::Done, RunState::Diverged]);
@@ -728,7 +736,7 @@ proptest! {
         let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
         prop_assert!(world.scheduler.ledger().sweep(index).is_done());
         let family = *world.scheduler.ledger().sweep(index).sweep.family();
-        for row in world.scheduler.trial_rows(index) {
+        for row in world.trial_rows(index) {
             let run = Run { family, shape: row.at.shape, seed: row.at.seed };
             match row.perplexity {
                 Some(perplexity) => {
