@@ -67,8 +67,16 @@ impl Coefficients {
     }
 
     /// Predicted seconds from step `from` through step `to`, with `validations` on the way.
-    pub fn run_seconds(&self, shape: Shape, from: Step, to: Step, validations: usize, valid_size: u64) -> f64 {
+    pub fn run_seconds(
+        &self,
+        shape: Shape,
+        from: Step,
+        to: Step,
+        validations: usize,
+        valid_size: u64,
+    ) -> f64 {
         let steps = to.number().saturating_sub(from.number()) as f64;
-        steps * self.step_seconds(shape) + validations as f64 * self.validation_seconds(shape.nodes, valid_size)
+        steps * self.step_seconds(shape)
+            + validations as f64 * self.validation_seconds(shape.nodes, valid_size)
     }
 }

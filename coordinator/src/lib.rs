@@ -1,1 +1,3 @@
 //! The coordinator: schedules the runs of sweeps over workers, records what comes back, answers people.
+
+pub mod scheduler;

@@ -4,14 +4,20 @@
 //! `from_wire` trusts nothing: what it returns is within every bound that the rest of Slalom relies on, and what it
 //! refuses is named by message and field. Nothing that a peer sends panics here.
 
+pub mod grid;
 pub mod sweep;
+pub mod sweep_service;
 pub mod worker_service;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::axis::AxisError;
+use crate::filter::FilterError;
+use crate::grid::GridError;
 use crate::id::{ContentHash, NotAName, Step};
 use crate::settings::SettingsError;
+use crate::sweep::SweepError;
 
 /// The largest message either side decodes, in bytes: a grant of 200 leases with 10,000 wanted steps each is half of it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -106,6 +112,30 @@ pub enum WireError {
     /// Training settings out of their range.
     #[error("`Family.training` cannot be trained with")]
     Settings(#[from] SettingsError),
+    /// No axis of a grid.
+    #[error("`{field}` is no axis")]
+    Axis {
+        /// Which.
+        field: &'static str,
+        /// Why.
+        source: AxisError,
+    },
+    /// An expression that is no filter.
+    #[error("`{field}` is no filter at its element {index}")]
+    Filter {
+        /// Which list.
+        field: &'static str,
+        /// Its element, from 0.
+        index: usize,
+        /// Why.
+        source: FilterError,
+    },
+    /// Axes and filters that are no grid together.
+    #[error(transparent)]
+    Grid(#[from] GridError),
+    /// Blocks and settings that are no sweep together.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// A checkpoint beyond the first wanted step: resuming from it would leave that one unanswered for ever (I10).
     #[error("`Lease.resume` is at step {resume}, beyond the first wanted one, {wanted}")]
     ResumeOvertakes {

@@ -1,1 +1,0 @@
-//! A CEL expression over a point and its seed (`exclude`, `--where`), compiled once.

@@ -1,1 +1,0 @@
-//! The subscriber and the fleet's events, one function each.

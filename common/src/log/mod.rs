@@ -1,0 +1,146 @@
+//! How Slalom's programs say what they do: one line an event, for people or for machines, and the fleet's events.
+//!
+//! The subscriber is set up here, once a process; how a line looks is `format`'s, and which events there are is
+//! [`fleet`]'s. Nothing here decides what is worth a line.
+
+pub mod fleet;
+mod format;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use format::Lines;
+
+/// The form of a log's lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// Time, level, event, `name=value`; numbers rounded for reading.
+    #[default]
+    Text,
+    /// One flat object a line: `ts`, `level`, `event`, and the fields with all their digits.
+    Json,
+}
+
+/// What is logged, how, and where to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: Format,
+    /// A directory for a file a day, `PROGRAM.YYYY-MM-DD.log` by UTC; standard error if absent.
+    pub dir: Option<PathBuf>,
+    /// Directives of `tracing`'s filter: `info`, `info,slalom=debug`.
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: Format::Text, dir: None, filter: "info".to_owned() }
+    }
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A filter that cannot be read.
+    #[error("`{filter}` is not a log filter")]
+    Filter {
+        /// As written.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// A directory that takes no file.
+    #[error("cannot write a log in {}", dir.display())]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: InitError,
+    },
+    /// This process has a log already.
+    #[error("the log is set up already")]
+    Twice,
+}
+
+/// Keeps the log's file open; what was logged before it is dropped is written when that returns.
+#[derive(Debug)]
+#[must_use = "dropped at once, it closes the log's file"]
+pub struct Guard {
+    _file: Option<WorkerGuard>,
+}
+
+/// Sends this process's events to where `settings` says, files being called after `program`.
+///
+/// # Errors
+/// If the filter cannot be read, the directory takes no file, or there is a log already.
+pub fn init(settings: &LogSettings, program: &str) -> Result<Guard, LogError> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|source| LogError::Filter { filter: settings.filter.clone(), source })?;
+    let (writer, file) = match &settings.dir {
+        None => (BoxMakeWriter::new(std::io::stderr), None),
+        Some(dir) => {
+            let appender = RollingFileAppender::builder()
+                .rotation(Rotation::DAILY)
+                .filename_prefix(program)
+                .filename_suffix("log")
+                .build(dir)
+                .map_err(|source| LogError::Directory { dir: dir.clone(), source })?;
+            // A disk slower than the fleet makes the fleet wait: the log is how a sweep is followed, with no line left out.
+            let (writer, guard) =
+                NonBlockingBuilder::default().lossy(false).thread_name("log").finish(appender);
+            (BoxMakeWriter::new(writer), Some(guard))
+        }
+    };
+    let mut layer = tracing_subscriber::fmt::layer()
+        .event_format(Lines(settings.format))
+        // Its complaints about a standard error that is closed would go there, and panic.
+        .log_internal_errors(false)
+        .with_writer(writer);
+    // Left alone, it heeds NO_COLOR.
+    if file.is_some() || !std::io::stderr().is_terminal() {
+        layer = layer.with_ansi(false);
+    }
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    Ok(Guard { _file: file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In one test, since a process has one log.
+    #[test]
+    fn a_log_is_a_file_of_the_day_and_what_is_no_filter_or_directory_is_refused() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let file = outside.path().join("file");
+        std::fs::write(&file, "").expect("a file");
+        let settings = LogSettings { filter: "slalom=loud".to_owned(), ..LogSettings::default() };
+        assert!(matches!(init(&settings, "test"), Err(LogError::Filter { .. })));
+        let settings = LogSettings { dir: Some(file), ..LogSettings::default() };
+        assert!(matches!(init(&settings, "test"), Err(LogError::Directory { .. })));
+
+        let dir = outside.path().join("logs");
+        let settings = LogSettings { dir: Some(dir.clone()), ..LogSettings::default() };
+        let guard = init(&settings, "slalom-test").expect("a log");
+        assert!(matches!(init(&settings, "slalom-test"), Err(LogError::Twice)));
+        tracing::info!(port = 7117, "listening");
+        tracing::debug!("not asked for");
+        drop(guard);
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(dir).expect("it was made").map(|file| file.expect("readable").path()).collect();
+        let [only] = files.as_slice() else { panic!("not one file: {files:?}") };
+        let name = only.file_name().and_then(|name| name.to_str()).expect("a name of ours");
+        assert!(name.starts_with("slalom-test.20"), "{name}");
+        assert_eq!(only.extension(), Some("log".as_ref()));
+        let lines = std::fs::read_to_string(only).expect("a log");
+        assert!(lines.ends_with(" INFO  listening port=7117\n"), "{lines}");
+        assert_eq!(lines.lines().count(), 1);
+    }
+}

@@ -1,0 +1,224 @@
+//! What people ask, answered from the ledger and the fleet: rows and sums, nothing stored.
+
+use std::ops::Range;
+
+use slalom_common::answer::{Eta, RunRow, RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
+use slalom_common::filter::{At, EvalError, Filter};
+use slalom_common::grid::Coordinates;
+use slalom_common::id::{RunId, RunNumber, Step};
+use slalom_common::moment::Moment;
+use slalom_common::outcome::Measured;
+use slalom_common::sweep::Sweep;
+
+use super::Scheduler;
+use super::effect::Notice;
+use super::ledger::SweepIndex;
+
+/// How far an ETA may be off, from below and above: runs of one sweep vary so much around their prediction.
+const ETA_SPREAD: (f64, f64) = (0.85, 1.25);
+
+/// Seconds of observed work that outweigh what workers said of their speed.
+const ETA_TRUST_SECONDS: f64 = 5.0;
+
+impl Scheduler {
+    /// How a sweep stands at `now`.
+    pub fn status(&self, now: Moment, sweep: SweepIndex) -> SweepStatus {
+        let entry = self.ledger.sweep(sweep);
+        let state = match (entry.cancelled, entry.is_done()) {
+            (true, _) => SweepState::Cancelled,
+            (false, true) => SweepState::Done,
+            (false, false) => SweepState::Active,
+        };
+        let (workers, slots) = self.workers_and_slots();
+        let size = entry.sweep.size();
+        let work_done_s = self.work_done(sweep);
+        SweepStatus {
+            sweep: entry.sweep.name().clone(),
+            state,
+            counts: entry.counts,
+            trials: size.trials,
+            excluded: size.excluded,
+            trials_done: entry.trials_done,
+            trials_diverged: entry.trials_diverged,
+            workers,
+            slots,
+            best: entry.points.best(),
+            work_done_s,
+            work_s: entry.work_s,
+            eta: self.eta(now, sweep, work_done_s),
+            numbers: entry.sweep.numbers(),
+            corpus_written: entry.sweep.draft().corpus.written.clone(),
+        }
+    }
+
+    /// The runs of a sweep numbered within `numbers`, in order, those in `states` (all if empty) that `filter` matches.
+    /// A whole sweep is asked for in parts, so that ten million runs keep nobody waiting.
+    ///
+    /// # Errors
+    /// Where the filter has no value.
+    pub fn run_rows(
+        &self,
+        sweep: SweepIndex,
+        numbers: Range<u64>,
+        states: &[RunState],
+        filter: Option<&Filter>,
+    ) -> Result<Vec<RunRow>, EvalError> {
+        let entry = self.ledger.sweep(sweep);
+        let mut rows = Vec::new();
+        for number in numbers.map(RunNumber::new) {
+            let Some(at) = entry.sweep.coordinates(number) else { continue };
+            let state = self.run_state(sweep, number);
+            if !states.is_empty() && !states.contains(&state) {
+                continue;
+            }
+            let place = At {
+                nodes: at.shape.nodes.into(),
+                batch_size: at.shape.batch_size.into(),
+                unrollings: at.shape.unrollings.into(),
+                epochs: 0,
+                seed: at.seed,
+            };
+            if let Some(filter) = filter
+                && !filter.matches(&place)?
+            {
+                continue;
+            }
+            rows.push(self.run_row(sweep, number, at, state));
+        }
+        Ok(rows)
+    }
+
+    /// A trial of a sweep and its answer; `None` if the sweep has no run there.
+    pub fn trial_row(&self, sweep: SweepIndex, at: Coordinates, epochs: u64) -> Option<TrialRow> {
+        let entry = self.ledger.sweep(sweep);
+        let run = entry.sweep.number_of(&at)?;
+        let steps = Step::new(epochs * entry.sweep.steps_per_epoch(at.shape));
+        let known = entry.run(run).map(|id| self.ledger.run(id));
+        let (state, perplexity) = match known.and_then(|known| known.answer(steps)) {
+            Some(Measured::Perplexity(perplexity)) => (RunState::Done, Some(perplexity)),
+            Some(Measured::Diverged) => (RunState::Diverged, None),
+            None => (self.run_state(sweep, run), None),
+        };
+        Some(TrialRow { run, at, epochs, steps, state, perplexity })
+    }
+
+    /// How many runs of a sweep that need not be here are answered by what is recorded of the runs `ids`.
+    pub fn known_runs(&self, sweep: &Sweep, ids: Range<u32>) -> u64 {
+        let ids = ids.start..ids.end.min(self.ledger.run_count());
+        let known = ids.map(|id| self.ledger.run(RunId::new(id)));
+        let answered = known.filter(|known| known.run.family == *sweep.family()).filter(|known| {
+            let wanted = sweep.wanted_steps(&known.coordinates());
+            !wanted.is_empty() && wanted.into_iter().all(|step| known.answer(step).is_some())
+        });
+        answered.count() as u64
+    }
+
+    /// The workers with a session, and those whose leases have not ended yet, by incarnation.
+    pub fn worker_rows(&self, now: Moment) -> Vec<WorkerRow> {
+        let rows = self.fleet.iter().map(|(&incarnation, worker)| {
+            let hello = worker.hello.as_ref();
+            WorkerRow {
+                worker: worker.name.clone(),
+                incarnation,
+                connected: worker.stream.is_some(),
+                slots: hello.map_or(0, |hello| hello.slots),
+                isa: hello.map_or_else(String::new, |hello| hello.isa.clone()),
+                gflops_per_slot: hello.map_or(0.0, |hello| hello.gflops_per_slot),
+                speed: worker.speed(),
+                draining: worker.draining,
+                leases: worker.leases.keys().copied().collect(),
+                silent: now.since(worker.heard),
+            }
+        });
+        rows.collect()
+    }
+
+    /// Workers with a stream, and their slots.
+    pub fn workers_and_slots(&self) -> (u32, u32) {
+        let there = self.fleet.values().filter(|worker| worker.stream.is_some());
+        there.fold((0, 0), |(workers, slots), worker| (workers + 1, slots + worker.slots() as u32))
+    }
+
+    /// Summed rate of the slots that are there, relative to the reference core.
+    pub fn speed(&self) -> f64 {
+        let there = self.fleet.values().filter(|worker| worker.stream.is_some());
+        there.fold(0.0, |speed, worker| speed + worker.slots() as f64 * worker.speed())
+    }
+
+    pub(super) fn progress_notice(&self, now: Moment, sweep: SweepIndex) -> Notice {
+        let SweepStatus { sweep, counts, workers, slots, best, eta, .. } = self.status(now, sweep);
+        Notice::Progress { sweep, counts, workers, slots, best: best.map(|best| best.mean), eta }
+    }
+
+    fn run_state(&self, sweep: SweepIndex, number: RunNumber) -> RunState {
+        let entry = self.ledger.sweep(sweep);
+        let untouched = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        entry.run(number).map_or(untouched, |run| {
+            let mut views = self.ledger.run(run).views();
+            views.find(|(of, _, _)| *of == sweep).map_or(untouched, |(_, _, state)| state)
+        })
+    }
+
+    fn run_row(&self, sweep: SweepIndex, number: RunNumber, at: Coordinates, state: RunState) -> RunRow {
+        let entry = self.ledger.sweep(sweep);
+        let steps = entry.sweep.trial_steps(&at).last().copied().unwrap_or(Step::new(0));
+        let mut row = RunRow {
+            run: number,
+            at,
+            state,
+            steps,
+            step: Step::new(0),
+            failures: 0,
+            losses: 0,
+            last_failure: None,
+            last_lease: None,
+            diverged_at: None,
+        };
+        let Some(known) = entry.run(number).map(|id| self.ledger.run(id)) else { return row };
+        row.failures = known.failures;
+        row.losses = known.losses;
+        row.last_failure = known.last_failure.clone();
+        row.diverged_at = known.diverged.map(|(at, _)| at);
+        row.step = known.step_known();
+        if let Some((id, lease)) = known.last_lease.and_then(|id| Some((id, self.ledger.lease(id)?))) {
+            let (incarnation, worker) = self.ledger.holder(lease);
+            row.last_lease = Some((id, worker.clone()));
+            let held = self.fleet.get(&incarnation).and_then(|worker| worker.leases.get(&id));
+            row.step = held.map_or(row.step, |held| held.step.max(row.step));
+        }
+        row
+    }
+
+    /// Reference seconds of a sweep that are behind it: runs that are over, and the part done of those that run.
+    fn work_done(&self, sweep: SweepIndex) -> f64 {
+        let entry = self.ledger.sweep(sweep);
+        let held = self.fleet.values().flat_map(|worker| &worker.leases);
+        let running = held.map(|(&lease, held)| {
+            let run = self.ledger.run(self.ledger.lease(lease).expect("held leases were granted").run);
+            let here = run.views().any(|(of, _, state)| of == sweep && state == RunState::Running);
+            let at = run.coordinates();
+            let last = entry.sweep.trial_steps(&at).last().map_or(0, |step| step.number());
+            if !here || last == 0 {
+                return 0.0;
+            }
+            let step = held.step.max(run.step_known()).number().min(last);
+            entry.run_seconds(&at) * step as f64 / last as f64
+        });
+        entry.work_over_s + running.sum::<f64>()
+    }
+
+    /// Time left from what workers said of their speed, and more and more from what was seen.
+    fn eta(&self, now: Moment, sweep: SweepIndex, work_done_s: f64) -> Option<Eta> {
+        let entry = self.ledger.sweep(sweep);
+        let speed = self.speed();
+        if speed <= 0.0 || !entry.is_active() {
+            return None;
+        }
+        let (seen_s, seen_work_s) = self.started.get(&sweep).map_or((0.0, 0.0), |&(start, work)| {
+            (now.since(start).as_secs_f64(), (work_done_s - work).max(0.0))
+        });
+        let rate = (seen_work_s + speed * ETA_TRUST_SECONDS) / (seen_s + ETA_TRUST_SECONDS);
+        let seconds = (entry.work_s - work_done_s).max(0.0) / rate;
+        Some(Eta { seconds, low: seconds * ETA_SPREAD.0, high: seconds * ETA_SPREAD.1 })
+    }
+}

@@ -1,0 +1,108 @@
+//! The invariants of `RELIABILITY.md` that one state can break, as checks: for tests, properties and the simulator alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use slalom_common::answer::RunState;
+use slalom_common::id::{LeaseId, RunId};
+
+use super::Scheduler;
+
+/// A broken invariant.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum Violation {
+    /// I3.
+    #[error("I3: run {0} has more than one primary lease in force")]
+    TwoPrimaries(RunId),
+    /// I3.
+    #[error("I3: lease {0} is in force, and its run does not know it")]
+    ForgottenLease(LeaseId),
+    /// I6.
+    #[error("I6: sweep {sweep} has {runs} runs, and {counted} are counted")]
+    NotConserved {
+        /// The sweep.
+        sweep: slalom_common::id::SweepName,
+        /// What it holds.
+        runs: u64,
+        /// What its counts sum to.
+        counted: u64,
+    },
+    /// I6.
+    #[error("I6: sweep {sweep} counts {counted} runs as {state:?}, and {found} are")]
+    Miscounted {
+        /// The sweep.
+        sweep: slalom_common::id::SweepName,
+        /// The state.
+        state: RunState,
+        /// By its counts.
+        counted: u64,
+        /// By looking.
+        found: u64,
+    },
+    /// I10.
+    #[error("I10: run {0} would resume past a wanted step that has no answer")]
+    Overtaken(RunId),
+    /// The fleet and the ledger must agree on who holds what.
+    #[error("lease {0} is in force, and nobody in the fleet holds it")]
+    Unheld(LeaseId),
+}
+
+/// Looks at every run, lease and sweep.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
+    let ledger = scheduler.ledger();
+    let mut leased = BTreeSet::new();
+    let held: BTreeSet<LeaseId> =
+        scheduler.fleet().values().flat_map(|worker| worker.leases.keys().copied()).collect();
+    for (id, lease) in ledger.leases_in_force() {
+        if !leased.insert(lease.run) {
+            return Err(Violation::TwoPrimaries(lease.run));
+        }
+        if ledger.run(lease.run).lease != Some(id) {
+            return Err(Violation::ForgottenLease(id));
+        }
+        if !held.contains(&id) {
+            return Err(Violation::Unheld(id));
+        }
+    }
+    for (_, entry) in ledger.sweeps() {
+        let name = || entry.sweep.name().clone();
+        let (runs, counted) = (entry.sweep.size().runs, entry.counts.total());
+        if runs != counted {
+            return Err(Violation::NotConserved { sweep: name(), runs, counted });
+        }
+    }
+    for (index, entry) in ledger.sweeps() {
+        let mut found: BTreeMap<RunState, u64> = BTreeMap::new();
+        let mut known = 0;
+        for (_, run) in entry.runs() {
+            let view = ledger.run(run).views().find(|(sweep, _, _)| *sweep == index);
+            if let Some((_, _, state)) = view {
+                *found.entry(state).or_default() += 1;
+                known += 1;
+            }
+        }
+        let untouched = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        *found.entry(untouched).or_default() += entry.sweep.size().runs - known;
+        for state in RunState::ALL {
+            let (counted, found) = (entry.counts.of(state), found.get(&state).copied().unwrap_or(0));
+            if counted != found {
+                return Err(Violation::Miscounted {
+                    sweep: entry.sweep.name().clone(),
+                    state,
+                    counted,
+                    found,
+                });
+            }
+        }
+    }
+    for (id, known) in ledger.runs() {
+        let first = ledger.wanted(&known.run).first().copied();
+        let resume = first.and_then(|first| ledger.resume_from(id, first));
+        if resume.is_some_and(|checkpoint| Some(checkpoint.step) > first) {
+            return Err(Violation::Overtaken(id));
+        }
+    }
+    Ok(())
+}

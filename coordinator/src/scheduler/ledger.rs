@@ -1,0 +1,639 @@
+//! What is known for good: the fold of the records, in life and at a restart.
+//!
+//! The ledger knows runs by content and answers by (run, step). Sweeps are views of it: which of their runs are done
+//! follows from the answers, whoever asked for them. It never decides what happens next, and never asks the time.
+
+use std::collections::BTreeMap;
+
+use slalom_common::answer::{Counts, RunState};
+use slalom_common::cost::REFERENCE;
+use slalom_common::grid::Coordinates;
+use slalom_common::id::{Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName};
+use slalom_common::message::{CheckpointName, LeaseEnd};
+use slalom_common::outcome::{FailureReason, Measured, Milestone};
+use slalom_common::run::Run;
+use slalom_common::sweep::Sweep;
+
+use super::best::Points;
+use super::record::{Answer, End, Grant, Record};
+
+/// Lost workers in a row, without a new milestone or checkpoint between, that fail a run (I8).
+pub const LOSSES_MAX: u32 = 20;
+
+/// A sweep's place in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SweepIndex(u32);
+
+/// A run's change of state in one sweep's view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transition {
+    /// The run.
+    pub run: RunId,
+    /// In whose view.
+    pub sweep: SweepIndex,
+    /// Its number there.
+    pub number: RunNumber,
+    /// Before.
+    pub from: RunState,
+    /// After.
+    pub to: RunState,
+}
+
+/// How a new answer relates to what is recorded (I4, I5).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Verdict {
+    /// Nothing is recorded yet.
+    New,
+    /// The very same is recorded.
+    Same,
+    /// Something else is recorded: it stays.
+    Conflict {
+        /// What is recorded.
+        kept: Answer,
+        /// Under which lease it came.
+        kept_lease: LeaseId,
+    },
+}
+
+/// A recorded answer and the lease it came under.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Kept {
+    /// Perplexity or divergence.
+    pub measured: Measured,
+    /// For people.
+    pub loss: Option<f64>,
+    /// Names the worker by its grant.
+    pub lease: LeaseId,
+}
+
+/// What is known of a run that was leased at least once.
+#[derive(Clone, Debug)]
+pub struct RunEntry {
+    /// Its content.
+    pub run: Run,
+    /// By step. Complete only with `diverged`, which answers every later step.
+    pub answers: BTreeMap<Step, Kept>,
+    /// The step at which training diverged, and the lease that said so.
+    pub diverged: Option<(Step, LeaseId)>,
+    /// The primary lease in force.
+    pub lease: Option<LeaseId>,
+    /// The last lease, in force or not.
+    pub last_lease: Option<LeaseId>,
+    /// Own failures since it was last given fresh attempts.
+    pub failures: u32,
+    /// Workers lost over it in a row without a new milestone or checkpoint.
+    pub losses: u32,
+    /// Why it last failed, if it did.
+    pub last_failure: Option<(FailureReason, String)>,
+    /// Whether its attempts are used up.
+    pub given_up: bool,
+    /// The newest two, the newer last.
+    pub checkpoints: Vec<CheckpointName>,
+    views: Vec<View>,
+}
+
+impl RunEntry {
+    /// Its shape and seed.
+    pub fn coordinates(&self) -> Coordinates {
+        Coordinates { shape: self.run.shape, seed: self.run.seed }
+    }
+
+    /// The answer to a wanted step, if there is one.
+    pub fn answer(&self, step: Step) -> Option<Measured> {
+        match (self.answers.get(&step), self.diverged) {
+            (Some(kept), _) => Some(kept.measured),
+            (None, Some((at, _))) if at < step => Some(Measured::Diverged),
+            (None, _) => None,
+        }
+    }
+
+    /// How `milestone` relates to what is recorded.
+    pub fn judge(&self, milestone: &Milestone) -> Verdict {
+        if let Some(kept) = self.answers.get(&milestone.step) {
+            if kept.measured == milestone.measured {
+                return Verdict::Same;
+            }
+            let answer = Milestone { step: milestone.step, measured: kept.measured, loss: kept.loss };
+            return Verdict::Conflict { kept: Answer::Milestone(answer), kept_lease: kept.lease };
+        }
+        match self.diverged {
+            Some((at, lease)) if at < milestone.step => {
+                Verdict::Conflict { kept: Answer::DivergedAt(at), kept_lease: lease }
+            }
+            _ => Verdict::New,
+        }
+    }
+
+    /// How a divergence of the training at `at` relates to what is recorded.
+    pub fn judge_divergence(&self, at: Step) -> Verdict {
+        if let Some((kept, lease)) = self.diverged {
+            return if kept == at {
+                Verdict::Same
+            } else {
+                Verdict::Conflict { kept: Answer::DivergedAt(kept), kept_lease: lease }
+            };
+        }
+        match self.answers.last_key_value() {
+            Some((&step, kept)) if step > at => {
+                let answer = Milestone { step, measured: kept.measured, loss: kept.loss };
+                Verdict::Conflict { kept: Answer::Milestone(answer), kept_lease: kept.lease }
+            }
+            _ => Verdict::New,
+        }
+    }
+
+    /// In which sweeps it stands, under which numbers, in which states.
+    pub fn views(&self) -> impl Iterator<Item = (SweepIndex, RunNumber, RunState)> + '_ {
+        self.views.iter().map(|view| (view.sweep, view.number, view.state))
+    }
+
+    /// The furthest step known: of an answer or a checkpoint.
+    pub fn step_known(&self) -> Step {
+        let answered = self.answers.last_key_value().map(|(&step, _)| step);
+        let kept = self.checkpoints.iter().map(|checkpoint| checkpoint.step).max();
+        answered.max(kept).unwrap_or(Step::new(0))
+    }
+}
+
+/// A run as one sweep sees it.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    sweep: SweepIndex,
+    number: RunNumber,
+    state: RunState,
+    /// Wanted steps of this sweep without an answer.
+    missing: u64,
+    /// Its trials answered by a perplexity, and by a divergence.
+    trials_done: u64,
+    trials_diverged: u64,
+}
+
+/// A lease that was ever granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeaseEntry {
+    /// On which run.
+    pub run: RunId,
+    holder: u32,
+    /// Whether it has not ended.
+    pub in_force: bool,
+}
+
+/// A sweep and what follows from the answers for it.
+#[derive(Clone, Debug)]
+pub struct SweepEntry {
+    /// The formula.
+    pub sweep: Sweep,
+    /// Whether a person ended it.
+    pub cancelled: bool,
+    /// Runs by state.
+    pub counts: Counts,
+    /// Trials answered by a perplexity.
+    pub trials_done: u64,
+    /// Trials answered by a divergence.
+    pub trials_diverged: u64,
+    /// Seconds of the reference core for every run, and for the runs that are over.
+    pub work_s: f64,
+    /// Of the runs that are answered or given up.
+    pub work_over_s: f64,
+    /// Means over seeds, and the best of them.
+    pub points: Points,
+    /// Its runs that the ledger knows.
+    runs: BTreeMap<RunNumber, RunId>,
+}
+
+impl SweepEntry {
+    /// The known run of this number.
+    pub fn run(&self, number: RunNumber) -> Option<RunId> {
+        self.runs.get(&number).copied()
+    }
+
+    /// Its known runs, by number.
+    pub fn runs(&self) -> impl Iterator<Item = (RunNumber, RunId)> + '_ {
+        self.runs.iter().map(|(&number, &run)| (number, run))
+    }
+
+    /// Whether every run is over and no person ended it.
+    pub fn is_done(&self) -> bool {
+        !self.cancelled && self.counts.of(RunState::Waiting) + self.counts.of(RunState::Running) == 0
+    }
+
+    /// Whether its runs may be leased.
+    pub fn is_active(&self) -> bool {
+        !self.cancelled && !self.is_done()
+    }
+
+    /// Seconds of the reference core that the run at `at` takes from its start.
+    pub fn run_seconds(&self, at: &Coordinates) -> f64 {
+        let wanted = self.sweep.wanted_steps(at);
+        let last = wanted.last().copied().unwrap_or(Step::new(0));
+        let valid_size = self.sweep.family().valid_size;
+        REFERENCE.run_seconds(at.shape, Step::new(0), last, wanted.len(), valid_size)
+    }
+}
+
+/// See the module's head.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    runs: Vec<RunEntry>,
+    by_key: BTreeMap<RunKey, RunId>,
+    /// By number, from 1 without a gap.
+    leases: Vec<LeaseEntry>,
+    holders: Vec<(Incarnation, WorkerName)>,
+    sweeps: Vec<SweepEntry>,
+    by_name: BTreeMap<SweepName, SweepIndex>,
+}
+
+impl Ledger {
+    /// The number that the next lease gets. Numbers are never reused, since a grant leaves only after its commit (I3).
+    pub fn next_lease(&self) -> LeaseId {
+        LeaseId::new(self.leases.len() as u64 + 1)
+    }
+
+    /// A lease that was granted at some time.
+    pub fn lease(&self, lease: LeaseId) -> Option<&LeaseEntry> {
+        let index = usize::try_from(lease.number().checked_sub(1)?).ok()?;
+        self.leases.get(index)
+    }
+
+    /// To whom a lease was granted.
+    pub fn holder(&self, lease: &LeaseEntry) -> (Incarnation, &WorkerName) {
+        let (incarnation, worker) = &self.holders[lease.holder as usize];
+        (*incarnation, worker)
+    }
+
+    /// Every lease in force, by number.
+    pub fn leases_in_force(&self) -> impl Iterator<Item = (LeaseId, &LeaseEntry)> {
+        (1..).map(LeaseId::new).zip(&self.leases).filter(|(_, lease)| lease.in_force)
+    }
+
+    /// What is known of a run.
+    pub fn run(&self, run: RunId) -> &RunEntry {
+        &self.runs[run.number() as usize]
+    }
+
+    /// The run of this content, if it was ever leased.
+    pub fn find(&self, key: &RunKey) -> Option<RunId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// Every known run.
+    pub fn runs(&self) -> impl Iterator<Item = (RunId, &RunEntry)> {
+        (0..).map(RunId::new).zip(&self.runs)
+    }
+
+    /// How many runs are known; their ids are the numbers below it.
+    pub fn run_count(&self) -> u32 {
+        self.runs.len() as u32
+    }
+
+    /// A sweep by its place.
+    pub fn sweep(&self, sweep: SweepIndex) -> &SweepEntry {
+        &self.sweeps[sweep.0 as usize]
+    }
+
+    /// A sweep by its name.
+    pub fn find_sweep(&self, name: &SweepName) -> Option<SweepIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Every sweep, in the order of submission.
+    pub fn sweeps(&self) -> impl DoubleEndedIterator<Item = (SweepIndex, &SweepEntry)> {
+        self.sweeps.iter().enumerate().map(|(index, entry)| (SweepIndex(index as u32), entry))
+    }
+
+    /// The steps of `run` that some active sweep wants and that have no answer, ascending, each once.
+    pub fn wanted(&self, run: &Run) -> Vec<Step> {
+        let at = Coordinates { shape: run.shape, seed: run.seed };
+        let known = self.find(&run.key()).map(|id| self.run(id));
+        let mut wanted: Vec<Step> = self
+            .sweeps
+            .iter()
+            .filter(|entry| !entry.cancelled && *entry.sweep.family() == run.family)
+            .flat_map(|entry| entry.sweep.wanted_steps(&at))
+            .filter(|&step| known.is_none_or(|known| known.answer(step).is_none()))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
+    }
+
+    /// The newest kept checkpoint at or before `first_wanted`: a later one would leave a hole for ever (I10).
+    pub fn resume_from(&self, run: RunId, first_wanted: Step) -> Option<CheckpointName> {
+        let checkpoints = &self.run(run).checkpoints;
+        checkpoints.iter().filter(|one| one.step <= first_wanted).max_by_key(|one| one.step).copied()
+    }
+
+    /// Whether some sweep that is not cancelled still lacks an answer of this run.
+    pub fn is_wanted(&self, run: RunId) -> bool {
+        self.run(run).views.iter().any(|view| view.missing > 0 && !self.sweep(view.sweep).cancelled)
+    }
+
+    /// The policies of the sweeps that are not cancelled and hold this run.
+    pub fn policies(&self, run: RunId) -> impl Iterator<Item = slalom_common::sweep::Policy> + '_ {
+        let entries = self.run(run).views.iter().map(|view| self.sweep(view.sweep));
+        entries.filter(|entry| !entry.cancelled).map(|entry| entry.sweep.policy())
+    }
+
+    /// Makes `record` true. The only way in which anything here changes.
+    ///
+    /// # Panics
+    /// If the record contradicts what is known: the store is not the one it was written to, and must not be trusted.
+    pub fn apply(&mut self, record: &Record) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        match record {
+            Record::SweepSubmitted(sweep) => self.add_sweep(sweep),
+            Record::SweepResubmitted { sweep, policy } => {
+                let index = self.by_name[sweep];
+                let entry = &mut self.sweeps[index.0 as usize];
+                entry.sweep = entry.sweep.with_policy(*policy);
+                entry.cancelled = false;
+                self.refresh_sweep(index, &mut transitions);
+            }
+            Record::SweepCancelled { sweep } => {
+                let index = self.by_name[sweep];
+                self.sweeps[index.0 as usize].cancelled = true;
+                self.refresh_sweep(index, &mut transitions);
+            }
+            Record::RunsLeased { incarnation, worker, first, grants } => {
+                assert_eq!(*first, self.next_lease(), "lease numbers have no gap");
+                let holder = self.intern_holder(*incarnation, worker);
+                for Grant { run, kind: slalom_common::message::LeaseKind::Primary } in grants {
+                    let lease = self.next_lease();
+                    let id = self.intern(run);
+                    self.leases.push(LeaseEntry { run: id, holder, in_force: true });
+                    let entry = &mut self.runs[id.number() as usize];
+                    assert_eq!(entry.lease, None, "a run has at most one primary lease (I3)");
+                    entry.lease = Some(lease);
+                    entry.last_lease = Some(lease);
+                    self.refresh(id, &mut transitions);
+                }
+            }
+            Record::MilestoneReached { lease, milestone } => {
+                let run = self.leased_run(*lease);
+                self.add_milestone(run, *lease, milestone);
+                self.refresh(run, &mut transitions);
+            }
+            Record::DivergenceReached { lease, at } => {
+                let run = self.leased_run(*lease);
+                self.add_divergence(run, *lease, *at);
+                self.refresh(run, &mut transitions);
+            }
+            Record::LeaseEnded { lease, milestones, end } => {
+                let run = self.leased_run(*lease);
+                for milestone in milestones {
+                    self.add_milestone(run, *lease, milestone);
+                }
+                self.end_lease(run, *lease, end);
+                self.refresh(run, &mut transitions);
+            }
+            Record::CheckpointKept { lease, checkpoint } => {
+                let run = self.leased_run(*lease);
+                let entry = &mut self.runs[run.number() as usize];
+                entry.losses = 0;
+                entry.checkpoints.push(*checkpoint);
+                if entry.checkpoints.len() > 2 {
+                    entry.checkpoints.remove(0);
+                }
+            }
+            Record::ConflictFound { .. } => (),
+            Record::RunsRetried { runs } => {
+                for key in runs {
+                    let run = self.by_key[key];
+                    let entry = &mut self.runs[run.number() as usize];
+                    (entry.failures, entry.losses, entry.given_up) = (0, 0, false);
+                    self.refresh(run, &mut transitions);
+                }
+            }
+        }
+        transitions
+    }
+
+    fn add_sweep(&mut self, sweep: &Sweep) {
+        let index = SweepIndex(self.sweeps.len() as u32);
+        let earlier = self.by_name.insert(sweep.name().clone(), index);
+        assert_eq!(earlier, None, "a sweep is submitted once");
+        let mut counts = Counts::default();
+        counts.add(RunState::Waiting, sweep.size().runs);
+        let mut entry = SweepEntry {
+            sweep: sweep.clone(),
+            cancelled: false,
+            counts,
+            trials_done: 0,
+            trials_diverged: 0,
+            work_s: 0.0,
+            work_over_s: 0.0,
+            points: Points::default(),
+            runs: BTreeMap::new(),
+        };
+        entry.work_s = sweep.run_numbers().map(|(_, at)| entry.run_seconds(&at)).sum();
+        self.sweeps.push(entry);
+        // What other sweeps have had trained is known to this one from its first moment.
+        let family = *sweep.family();
+        for run in (0..self.runs.len() as u32).map(RunId::new) {
+            if self.run(run).run.family == family {
+                self.attach(run, index);
+            }
+        }
+    }
+
+    fn intern_holder(&mut self, incarnation: Incarnation, worker: &WorkerName) -> u32 {
+        let known = self.holders.iter().rposition(|(known, _)| *known == incarnation);
+        let index = known.unwrap_or_else(|| {
+            self.holders.push((incarnation, worker.clone()));
+            self.holders.len() - 1
+        });
+        index as u32
+    }
+
+    fn intern(&mut self, run: &Run) -> RunId {
+        let key = run.key();
+        if let Some(&known) = self.by_key.get(&key) {
+            return known;
+        }
+        let id = RunId::new(u32::try_from(self.runs.len()).expect("fewer runs than 2^32"));
+        self.by_key.insert(key, id);
+        self.runs.push(RunEntry {
+            run: *run,
+            answers: BTreeMap::new(),
+            diverged: None,
+            lease: None,
+            last_lease: None,
+            failures: 0,
+            losses: 0,
+            last_failure: None,
+            given_up: false,
+            checkpoints: Vec::new(),
+            views: Vec::new(),
+        });
+        for index in (0..self.sweeps.len() as u32).map(SweepIndex) {
+            if *self.sweep(index).sweep.family() == run.family {
+                self.attach(id, index);
+            }
+        }
+        id
+    }
+
+    /// Makes a known run part of a sweep's view, if the sweep's formula holds it.
+    fn attach(&mut self, run: RunId, sweep: SweepIndex) {
+        let at = self.run(run).coordinates();
+        let Some(number) = self.sweep(sweep).sweep.number_of(&at) else { return };
+        let entry = &mut self.sweeps[sweep.0 as usize];
+        entry.runs.insert(number, run);
+        // Until now it was counted with the runs that nobody has touched.
+        let state = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        let view = View { sweep, number, state, missing: 0, trials_done: 0, trials_diverged: 0 };
+        self.runs[run.number() as usize].views.push(view);
+        self.recount(run);
+        let trials = self.sweep(sweep).sweep.epochs_of(&at);
+        let per_epoch = self.sweep(sweep).sweep.steps_per_epoch(at.shape);
+        for epochs in trials {
+            let step = Step::new(epochs * per_epoch);
+            if let Some(Measured::Perplexity(perplexity)) = self.run(run).answer(step) {
+                let entry = &mut self.sweeps[sweep.0 as usize];
+                entry.points.add(&entry.sweep, at.shape, epochs, perplexity);
+            }
+        }
+        self.refresh(run, &mut Vec::new());
+    }
+
+    fn leased_run(&self, lease: LeaseId) -> RunId {
+        self.lease(lease).expect("a record names a lease that was granted").run
+    }
+
+    fn add_milestone(&mut self, run: RunId, lease: LeaseId, milestone: &Milestone) {
+        let entry = &mut self.runs[run.number() as usize];
+        let at = entry.coordinates();
+        entry.losses = 0;
+        let kept = Kept { measured: milestone.measured, loss: milestone.loss, lease };
+        let earlier = entry.answers.insert(milestone.step, kept);
+        assert_eq!(earlier, None, "an answer is recorded once (I1)");
+        for view in &mut entry.views {
+            let of = &mut self.sweeps[view.sweep.0 as usize];
+            if !of.sweep.wants(&at, milestone.step) {
+                continue;
+            }
+            view.missing -= 1;
+            let Some(epochs) = of.sweep.trial_epochs(&at, milestone.step) else { continue };
+            match milestone.measured {
+                Measured::Perplexity(perplexity) => {
+                    view.trials_done += 1;
+                    of.trials_done += 1;
+                    of.points.add(&of.sweep, at.shape, epochs, perplexity);
+                }
+                Measured::Diverged => {
+                    view.trials_diverged += 1;
+                    of.trials_diverged += 1;
+                }
+            }
+        }
+    }
+
+    fn add_divergence(&mut self, run: RunId, lease: LeaseId, at: Step) {
+        let entry = &mut self.runs[run.number() as usize];
+        assert_eq!(entry.diverged, None, "a divergence is recorded once");
+        entry.losses = 0;
+        entry.diverged = Some((at, lease));
+        self.recount(run);
+    }
+
+    /// Counts again what each view of a run lacks and has: after an event that answers many steps at once.
+    fn recount(&mut self, run: RunId) {
+        let entry = &self.runs[run.number() as usize];
+        let at = entry.coordinates();
+        let mut views = entry.views.clone();
+        for view in &mut views {
+            let sweep = &self.sweeps[view.sweep.0 as usize].sweep;
+            let (done, diverged) = (view.trials_done, view.trials_diverged);
+            let missing = sweep.wanted_steps(&at).into_iter().filter(|&step| entry.answer(step).is_none());
+            view.missing = missing.count() as u64;
+            (view.trials_done, view.trials_diverged) = (0, 0);
+            for step in sweep.trial_steps(&at) {
+                match entry.answer(step) {
+                    Some(Measured::Perplexity(_)) => view.trials_done += 1,
+                    Some(Measured::Diverged) => view.trials_diverged += 1,
+                    None => (),
+                }
+            }
+            let of = &mut self.sweeps[view.sweep.0 as usize];
+            of.trials_done = of.trials_done - done + view.trials_done;
+            of.trials_diverged = of.trials_diverged - diverged + view.trials_diverged;
+        }
+        self.runs[run.number() as usize].views = views;
+    }
+
+    fn end_lease(&mut self, run: RunId, lease: LeaseId, end: &End) {
+        let index = lease.number() as usize - 1;
+        assert!(self.leases[index].in_force, "a lease ends once");
+        self.leases[index].in_force = false;
+        let max_attempts = self.policies(run).map(|policy| policy.max_attempts).max().unwrap_or(1);
+        let entry = &mut self.runs[run.number() as usize];
+        entry.lease = None;
+        match end {
+            End::Reported(LeaseEnd::Finished | LeaseEnd::HandedBack) | End::Absent | End::Cancelled => (),
+            End::Reported(LeaseEnd::Diverged { at }) => {
+                if entry.diverged.is_none() && entry.judge_divergence(*at) == Verdict::New {
+                    self.add_divergence(run, lease, *at);
+                }
+            }
+            End::Reported(LeaseEnd::Failed { reason, detail }) => {
+                entry.failures += 1;
+                entry.last_failure = Some((*reason, detail.clone()));
+                entry.given_up |= entry.failures >= max_attempts;
+            }
+            End::Expired { .. } => {
+                entry.losses += 1;
+                if entry.losses >= LOSSES_MAX {
+                    entry.last_failure = Some((FailureReason::Lost, String::new()));
+                    entry.given_up = true;
+                }
+            }
+        }
+    }
+
+    /// Brings every view of a run, and the counts of its sweeps, up to date with what is known.
+    fn refresh(&mut self, run: RunId, transitions: &mut Vec<Transition>) {
+        let entry = &mut self.runs[run.number() as usize];
+        let at = entry.coordinates();
+        for view in &mut entry.views {
+            let of = &mut self.sweeps[view.sweep.0 as usize];
+            let to = match (view.missing, view.trials_diverged) {
+                (0, 0) => RunState::Done,
+                (0, _) => RunState::Diverged,
+                _ if of.cancelled => RunState::Cancelled,
+                _ if entry.given_up => RunState::Failed,
+                _ if entry.lease.is_some() => RunState::Running,
+                _ => RunState::Waiting,
+            };
+            let from = view.state;
+            if from == to {
+                continue;
+            }
+            view.state = to;
+            of.counts.shift(from, to);
+            match (from.is_over(), to.is_over()) {
+                (false, true) => of.work_over_s += of.run_seconds(&at),
+                (true, false) => of.work_over_s -= of.run_seconds(&at),
+                _ => (),
+            }
+            transitions.push(Transition { run, sweep: view.sweep, number: view.number, from, to });
+        }
+    }
+
+    /// Brings every run of a sweep up to date after the sweep itself changed.
+    fn refresh_sweep(&mut self, sweep: SweepIndex, transitions: &mut Vec<Transition>) {
+        let entry = &mut self.sweeps[sweep.0 as usize];
+        let known: Vec<RunId> = entry.runs.values().copied().collect();
+        let untouched = entry.sweep.size().runs - known.len() as u64;
+        let state = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        let mut counts = Counts::default();
+        counts.add(state, untouched);
+        for run in &known {
+            let view = self.runs[run.number() as usize].views.iter().find(|view| view.sweep == sweep);
+            counts.add(view.expect("a sweep's known run has a view of it").state, 1);
+        }
+        entry.counts = counts;
+        for run in known {
+            self.refresh(run, transitions);
+        }
+    }
+}
