@@ -1,12 +1,12 @@
 //! The worker's settings: flags, then environment, then defaults, resolved once. Nothing else reads the environment.
 
 use std::env;
-use std::fmt;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
 use slalom_common::id::{Incarnation, WorkerName};
+use slalom_common::log::{Format, LogSettings};
 use tonic::transport::Uri;
 
 use crate::agent::AgentConfig;
@@ -155,12 +155,14 @@ fn coordinator_url(text: &str) -> Result<String, NotACoordinator> {
     }
 }
 
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
+impl LogArgs {
+    /// As the log takes them.
+    pub fn settings(&self) -> LogSettings {
+        let format = match self.log_format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        };
+        LogSettings { format, dir: self.log_dir.clone(), filter: self.log_filter.clone() }
     }
 }
 

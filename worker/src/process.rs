@@ -3,12 +3,12 @@
 use std::io;
 use std::process::ExitCode;
 
+use slalom_common::log::{self, LogError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::agent::{self, AgentConfig, AgentError, Shutdown};
-use crate::config::{ConfigError, LogArgs, LogFormat, WorkerArgs};
+use crate::chain::Chain;
+use crate::config::{ConfigError, WorkerArgs};
 
 /// The exit code of a process that was told a second time to end.
 const INTERRUPTED: u8 = 130;
@@ -20,10 +20,8 @@ const RUNTIME_THREADS: usize = 2;
 enum ProcessError {
     #[error("the settings do not hold")]
     Config(#[from] ConfigError),
-    #[error("`--log` is no filter")]
-    LogFilter(#[from] tracing_subscriber::filter::ParseError),
-    #[error("cannot write a log to `--log-dir`")]
-    LogDir(#[from] tracing_appender::rolling::InitError),
+    #[error("there is no log")]
+    Log(#[from] LogError),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     #[error("cannot listen for signals")]
@@ -38,20 +36,14 @@ pub fn run(args: &WorkerArgs) -> ExitCode {
     match work(args) {
         Ok(code) => code,
         Err(error) => {
-            eprint!("error: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                eprint!(": {error}");
-                cause = error.source();
-            }
-            eprintln!();
+            eprintln!("error: {}", Chain(&error));
             ExitCode::FAILURE
         }
     }
 }
 
 fn work(args: &WorkerArgs) -> Result<ExitCode, ProcessError> {
-    start_log(&args.log)?;
+    let _log = log::init(&args.log.settings(), "slalom-worker")?;
     let config = args.resolve()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
@@ -65,14 +57,6 @@ fn work(args: &WorkerArgs) -> Result<ExitCode, ProcessError> {
 }
 
 async fn serve(config: AgentConfig) -> Result<ExitCode, ProcessError> {
-    tracing::info!(
-        coordinator = config.coordinators.join(","),
-        slots = config.slots,
-        name = %config.name,
-        cache = %config.cache.display(),
-        isa = %config.kernels.name(),
-        "settings resolved"
-    );
     let shutdown = Shutdown::default();
     let mut term = signal(SignalKind::terminate()).map_err(ProcessError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ProcessError::Signals)?;
@@ -102,29 +86,4 @@ async fn told(term: &mut Signal, interrupt: &mut Signal) {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-/// The one place where a worker's log begins.
-fn start_log(args: &LogArgs) -> Result<(), ProcessError> {
-    let filter = EnvFilter::try_new(&args.log_filter)?;
-    let writer = match &args.log_dir {
-        None => BoxMakeWriter::new(io::stderr),
-        Some(folder) => {
-            let files = tracing_appender::rolling::Builder::new()
-                .rotation(tracing_appender::rolling::Rotation::DAILY)
-                .filename_prefix("slalom-worker")
-                .filename_suffix("log");
-            BoxMakeWriter::new(files.build(folder)?)
-        }
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_target(false)
-        .with_ansi(false);
-    match args.log_format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

@@ -146,7 +146,7 @@ fn without_a_coordinator_it_keeps_trying_until_it_is_told_to_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_trained_and_its_milestones_are_the_trainer_s_own() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let mut worker = Worker::start(&coordinator.address(), &["--slots", "2", "--name", "hill-3"]);
     let mut session = coordinator.session().await;
@@ -162,13 +162,13 @@ async fn a_lease_is_trained_and_its_milestones_are_the_trainer_s_own() {
     assert_eq!(milestones, measured_directly(&run(1), &wanted));
 
     worker.terminate();
-    worker.wait_for("worker left");
+    worker.wait_for("worker ended");
     assert_eq!(worker.exit_code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_mid_run_uploads_a_checkpoint_and_another_worker_goes_on_with_the_same_bits() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let mut worker = Worker::start(&coordinator.address(), &["--slots", "1"]);
     let mut session = coordinator.session().await;
@@ -228,7 +228,7 @@ async fn sigterm_in_mid_run_uploads_a_checkpoint_and_another_worker_goes_on_with
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_comes_again_after_a_reconnect() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let _worker = Worker::start(&coordinator.address(), &["--slots", "1"]);
     let mut session = coordinator.session().await;
@@ -262,7 +262,7 @@ async fn what_was_not_acknowledged_comes_again_after_a_reconnect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_and_checkpoints_come_while_every_slot_trains() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let _worker = Worker::start(&coordinator.address(), &["--slots", "2"]);
     let mut session = coordinator.session().await;
@@ -291,7 +291,7 @@ async fn heartbeats_and_checkpoints_come_while_every_slot_trains() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_is_gone_or_damaged_costs_time_and_no_bit() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let damaged = coordinator.keep(b"not a checkpoint");
     let worker = Worker::start(&coordinator.address(), &["--slots", "1"]);
@@ -313,7 +313,7 @@ async fn a_checkpoint_that_is_gone_or_damaged_costs_time_and_no_bit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_fails_with_its_reason_and_the_worker_goes_on() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let prose = coordinator.keep(b"Not of the alphabet.");
     let _worker = Worker::start(&coordinator.address(), &["--slots", "1"]);
@@ -356,7 +356,7 @@ async fn what_cannot_be_trained_fails_with_its_reason_and_the_worker_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corpus_is_fetched_once_and_again_only_if_the_cached_file_is_damaged() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     coordinator.keep(&text().to_ascii());
     let cache = tempfile::tempdir().expect("a folder");
     let folder = cache.path().to_str().expect("a plain path");
@@ -385,7 +385,7 @@ async fn a_corpus_is_fetched_once_and_again_only_if_the_cached_file_is_damaged()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_it_at_once() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     let mut worker = Worker::start(&coordinator.address(), &["--slots", "1"]);
     let mut session = coordinator.session().await;
     session.hello().await;
@@ -401,7 +401,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_refuses_this_build_ends_the_worker_in_its_words() {
-    let mut coordinator = Coordinator::start().await;
+    let mut coordinator = Coordinator::start();
     let mut worker = Worker::start(&coordinator.address(), &[]);
     let mut session = coordinator.session().await;
     session.hello().await;

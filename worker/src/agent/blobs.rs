@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::{Backoff, Bounds};
+use crate::chain::Chain;
 
 /// A transfer that brings nothing for so long has failed.
 const CHUNK_WITHIN: Duration = Duration::from_secs(10);
@@ -114,7 +115,7 @@ impl Blobs {
                     }
                 }
                 Err(error) if error.is_transient() => {
-                    tracing::debug!(%hash, error = &error as &dyn std::error::Error, "blob delayed");
+                    tracing::debug!(%hash, error = %Chain(&error), "blob delayed");
                 }
                 Err(error) => return Err(error),
             }

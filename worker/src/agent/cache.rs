@@ -9,6 +9,7 @@ use slalom_common::id::ContentHash;
 
 use super::blobs::{BlobError, Blobs};
 use super::slot::{StopFlag, Stopped};
+use crate::chain::Chain;
 
 /// Why a corpus could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +66,7 @@ impl Corpora {
     /// From the folder. A file that is damaged or unreadable is named in the log and fetched again.
     fn kept(&self, corpus: ContentHash) -> Option<Text> {
         self.files.get(corpus).unwrap_or_else(|error| {
-            tracing::warn!(%corpus, error = &error as &dyn std::error::Error, "corpus refused");
+            tracing::warn!(%corpus, error = %Chain(&error), "corpus refused");
             None
         })
     }
@@ -76,7 +77,7 @@ impl Corpora {
         tracing::info!(%corpus, chars = text.chars(), "corpus fetched");
         // A full disk costs another transfer one day, not this run.
         if let Err(error) = self.files.put(&text) {
-            tracing::warn!(%corpus, error = &error as &dyn std::error::Error, "corpus not kept");
+            tracing::warn!(%corpus, error = %Chain(&error), "corpus not kept");
         }
         Ok(text)
     }

@@ -35,6 +35,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::chain::Chain;
 use crate::kernels::Kernels;
 use crate::trainer::TrainerError;
 use backoff::{Backoff, Bounds};
@@ -141,6 +142,7 @@ struct Agent {
 impl Agent {
     async fn new(config: AgentConfig) -> Result<(Self, mpsc::Receiver<News>), AgentError> {
         let AgentConfig { coordinators, slots, name, incarnation, cache, kernels, reconnect } = config;
+        let urls = coordinators.join(",");
         let coordinators = endpoints(coordinators)?;
         let first = coordinators.first().ok_or(AgentError::NoCoordinator)?.1.clone();
         let measured = tokio::task::spawn_blocking(move || speed::measure(kernels)).await;
@@ -170,6 +172,7 @@ impl Agent {
             gflops_per_slot = speed.gflops,
             memory_bytes = memory.bytes_max(),
             cache = %cache.display(),
+            coordinator = urls,
             "worker started"
         );
         let tools = Tools {
@@ -225,7 +228,7 @@ impl Agent {
             }
         }
         self.close().await;
-        tracing::info!("worker left");
+        tracing::info!("worker ended");
         Ok(())
     }
 
@@ -241,7 +244,7 @@ impl Agent {
                 self.tell(Event::Received(message));
                 if self.session.is_live() && !was_live {
                     self.backoff.reset();
-                    tracing::info!(coordinator = %self.coordinators[self.present].0, "session opened");
+                    tracing::info!(coordinator = %self.coordinators[self.present].0, "coordinator found");
                 }
             }
             LinkEvent::Lost(LinkLoss::Refused(status)) => {
@@ -257,15 +260,15 @@ impl Agent {
     }
 
     /// Gives the present link up, and tries the next coordinator after a while.
-    fn reconnect(&mut self, why: &(dyn std::error::Error + 'static)) {
+    fn reconnect(&mut self, why: &dyn std::error::Error) {
         let coordinator = &self.coordinators[self.present].0;
         let retry = self.backoff.after_failure(random());
         let (retry_ms, tries) = (retry.as_millis() as u64, self.backoff.failures());
         // A long absence is a few lines, not one a try.
         if tries.is_power_of_two() {
-            tracing::warn!(%coordinator, error = why, tries, retry_ms, "coordinator away");
+            tracing::warn!(%coordinator, error = %Chain(why), tries, retry_ms, "coordinator away");
         } else {
-            tracing::debug!(%coordinator, error = why, tries, retry_ms, "coordinator away");
+            tracing::debug!(%coordinator, error = %Chain(why), tries, retry_ms, "coordinator away");
         }
         self.up = None;
         self.channel.send_replace(None);

@@ -29,6 +29,7 @@ use super::blobs::{BlobError, Blobs};
 use super::cache::{Corpora, CorpusError};
 use super::memory::{Memory, MemoryError};
 use super::session::{SlotId, SlotNews, Stop};
+use crate::chain::Chain;
 use crate::kernels::Kernels;
 use crate::trainer::milestones::{Ended, Next, Observer};
 use crate::trainer::resume::ResumeError;
@@ -194,13 +195,7 @@ enum Untrained {
 
 impl Untrained {
     fn failed(reason: FailureReason, error: &dyn std::error::Error) -> Self {
-        let mut detail = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            detail = format!("{detail}: {error}");
-            cause = error.source();
-        }
-        Self::Failed { reason, detail }
+        Self::Failed { reason, detail: Chain(error).to_string() }
     }
 }
 
@@ -278,8 +273,9 @@ fn resume(
     let bytes_max = checkpoint_bytes_max(lease.run.shape);
     let get = async { timeout(RESUME_WITHIN, tools.blobs.get(checkpoint.blob, bytes_max)).await };
     let got = tools.runtime.block_on(stop.unless_told(get)).map_err(Untrained::Stopped)?;
-    let refused = |error: &(dyn std::error::Error + 'static)| {
-        tracing::warn!(lease = %lease.id, step = %checkpoint.step, blob = %checkpoint.blob, error, "checkpoint refused");
+    let refused = |error: &dyn std::error::Error| {
+        let (step, blob) = (checkpoint.step, checkpoint.blob);
+        tracing::warn!(lease = %lease.id, %step, %blob, error = %Chain(error), "checkpoint refused");
         Ok(None)
     };
     let bytes = match got {
@@ -425,7 +421,7 @@ async fn upload(tools: Tools, lease: LeaseId, step: Step, bytes: Vec<u8>, within
             let _ = tools.news.send((lease, stored)).await;
         }
         Err(error) => {
-            tracing::warn!(%lease, %step, error = &error as &dyn std::error::Error, "checkpoint not stored");
+            tracing::warn!(%lease, %step, error = %Chain(&error), "checkpoint not stored");
         }
     }
 }

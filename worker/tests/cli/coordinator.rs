@@ -44,7 +44,7 @@ struct Service {
 }
 
 impl Coordinator {
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = TcpIncoming::bind(any_port).expect("a port").with_nodelay(Some(true));
         let address = listener.local_addr().expect("it is bound");
