@@ -260,6 +260,33 @@ async fn what_was_not_acknowledged_comes_again_after_a_reconnect() {
     assert_eq!(session.heartbeat().await.leases, []);
 }
 
+/// The most wanted steps that a run may have, none of them acknowledged until all are reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_coordinator_it_trains_on_and_hands_everything_in_afterwards() {
+    let mut coordinator = Coordinator::start();
+    coordinator.keep(&text().to_ascii());
+    let mut worker = Worker::start(&coordinator.address(), &["--slots", "1"]);
+    let mut session = coordinator.session().await;
+    session.hello().await;
+    session.welcome(None).await;
+    let wanted: Vec<u64> = (0..10_000).collect();
+    session.send(CoordinatorMessage::Grants(vec![lease(1, &wanted)])).await;
+    let (first, _, _) = session.report().await;
+    assert_eq!(first, MessageNumber::new(1));
+    session.break_off();
+    worker.wait_for("run ended");
+
+    let mut session = coordinator.session().await;
+    session.hello().await;
+    session.welcome(None).await;
+    let (milestones, how) = finish(&mut session, 1).await;
+    assert_eq!(how, LeaseEnd::Finished);
+    assert_eq!(milestones.len(), wanted.len());
+    let last = wanted.len() - 1;
+    assert_eq!(milestones[last..], measured_directly(&run(1), &wanted[last..]));
+    assert!(milestones.is_sorted_by(|a, b| a.step < b.step));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_and_checkpoints_come_while_every_slot_trains() {
     let mut coordinator = Coordinator::start();

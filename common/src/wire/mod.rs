@@ -19,7 +19,8 @@ use crate::id::{ContentHash, NotAName, Step};
 use crate::settings::SettingsError;
 use crate::sweep::SweepError;
 
-/// The largest message either side decodes, in bytes: a grant of 200 leases with 10,000 wanted steps each is half of it.
+/// The largest message either side decodes, in bytes: a grant of 200 leases with 10,000 wanted steps each is half
+/// of it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// The largest part of a blob in one message, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;

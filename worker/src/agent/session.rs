@@ -1,7 +1,8 @@
 //! The worker's end of a session: which leases it holds, what it reported, and what of that must go again.
 //!
 //! Pure: events in, effects out. It outlives every stream and every coordinator: a stream that breaks changes
-//! nothing but what may be sent now. Time comes in as a [`Moment`]; the edge (`agent`) owns sockets, clocks and slots.
+//! nothing but what may be sent now. Time comes in as a [`Moment`]; the edge (`agent`) owns sockets, clocks and
+//! slots.
 //!
 //! What every event does, by the state of the stream:
 //!

@@ -1,9 +1,9 @@
 //! A slot: one OS thread that trains one lease at a time and says what comes of it.
 //!
-//! It shares nothing with the agent but a [`StopFlag`] a lease, which it reads once a step. What it says goes into one
-//! bounded queue: milestones and ends wait for room (the agent empties it whatever the network does, so not for long),
-//! progress is dropped when there is none. Checkpoints are uploaded beside the training, one at a time: while one is
-//! on its way the next is not taken.
+//! It shares nothing with the agent but a [`StopFlag`] a lease, which it reads once a step. What it says goes into
+//! one bounded queue: milestones and ends wait for room (the agent empties it whatever the network does, so not for
+//! long), progress is dropped when there is none. Checkpoints are uploaded beside the training, one at a time: while
+//! one is on its way the next is not taken.
 //!
 //! Whatever becomes of a lease is a [`LeaseEnd`]: a panic in the trainer ends that lease and not the worker.
 
@@ -161,24 +161,30 @@ fn stay_on(core: usize) {
 
 fn work(orders: &Receiver<Order>, tools: &Tools) {
     for order in orders {
-        let lease = order.lease.id;
-        let trained = catch_unwind(AssertUnwindSafe(|| train(&order, tools)));
-        let (milestones, how) = match trained {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(Untrained::Stopped(Stopped))) => (Vec::new(), LeaseEnd::HandedBack),
-            Ok(Err(Untrained::Failed { reason, detail })) => {
-                (Vec::new(), LeaseEnd::Failed { reason, detail })
-            }
-            Err(panic) => (
-                Vec::new(),
-                LeaseEnd::Failed { reason: FailureReason::Panic, detail: words_of(panic.as_ref()) },
-            ),
-        };
+        let (milestones, how) = ended_by(|| train(&order, tools));
+        let ended = SlotNews::Ended { milestones, how };
         // Nobody is left to tell: the worker ends.
-        if tools.news.blocking_send((lease, SlotNews::Ended { milestones, how })).is_err() {
+        if tools.news.blocking_send((order.lease.id, ended)).is_err() {
             return;
         }
     }
+}
+
+/// How a lease ends by what its training comes to, a panic included. What it had is gone with it, so nothing that
+/// a panic left half done is seen again: the corpus is never written to, and locks are taken from whom they poisoned.
+fn ended_by(
+    train: impl FnOnce() -> Result<(Vec<Milestone>, LeaseEnd), Untrained>,
+) -> (Vec<Milestone>, LeaseEnd) {
+    let untrained = match catch_unwind(AssertUnwindSafe(train)) {
+        Ok(Ok(ended)) => return ended,
+        Ok(Err(untrained)) => untrained,
+        Err(panic) => Untrained::Failed { reason: FailureReason::Panic, detail: words_of(panic.as_ref()) },
+    };
+    let how = match untrained {
+        Untrained::Stopped(Stopped) => LeaseEnd::HandedBack,
+        Untrained::Failed { reason, detail } => LeaseEnd::Failed { reason, detail },
+    };
+    (Vec::new(), how)
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {
@@ -422,6 +428,55 @@ async fn upload(tools: Tools, lease: LeaseId, step: Step, bytes: Vec<u8>, within
         }
         Err(error) => {
             tracing::warn!(%lease, %step, error = %Chain(&error), "checkpoint not stored");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_its_lease_with_its_words_and_nothing_else() {
+        let failed = |detail: &str| {
+            let detail = detail.to_owned();
+            (Vec::new(), LeaseEnd::Failed { reason: FailureReason::Panic, detail })
+        };
+        assert_eq!(ended_by(|| panic!("plain words")), failed("plain words"));
+        assert_eq!(ended_by(|| panic!("row {}", 7)), failed("row 7"));
+        assert_eq!(ended_by(|| std::panic::panic_any(7)), failed("a panic without words"));
+    }
+
+    #[test]
+    fn a_drop_overrides_a_checkpoint_and_never_the_reverse() {
+        let stop = StopFlag::default();
+        assert_eq!((stop.told(), stop.check()), (None, Ok(())));
+        stop.tell(Stop::Checkpoint);
+        assert_eq!((stop.told(), stop.check()), (Some(Stop::Checkpoint), Err(Stopped)));
+        stop.tell(Stop::Drop);
+        stop.tell(Stop::Checkpoint);
+        assert_eq!(stop.told(), Some(Stop::Drop));
+    }
+
+    #[test]
+    fn a_checkpoint_is_smaller_than_its_bound() {
+        use slalom_common::id::ContentHash;
+        use slalom_common::run::{Family, NUMERICS, Run};
+        use slalom_common::settings::TrainingSettings;
+
+        for (nodes, batch_size) in [(1, 1), (33, 7), (4, 900)] {
+            let shape = Shape { nodes, batch_size, unrollings: 2 };
+            let family = Family {
+                corpus: ContentHash::of(b""),
+                valid_size: 1,
+                training: TrainingSettings::default(),
+                numerics: NUMERICS,
+            };
+            let symbols = vec![1; 1000].into();
+            let run = Run { family, shape, seed: 0 };
+            let trainer = Trainer::new(Kernels::detect(), &run, symbols, Initial::Seed).expect("a small run");
+            let bytes = trainer.checkpoint().to_bytes().len() as u64;
+            assert!(bytes <= checkpoint_bytes_max(shape), "{shape:?}: {bytes}");
         }
     }
 }
