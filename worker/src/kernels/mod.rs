@@ -157,7 +157,20 @@ impl Kernels {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use slalom_common::rng::philox4x32_10;
+
     use super::*;
+
+    /// Pseudo-random numbers from -1 to 1.
+    pub(crate) fn noise(seed: u32, len: usize) -> Vec<f32> {
+        let word = |index: usize| philox4x32_10([index as u32, 0, 0, 0], [seed, 0])[0];
+        (0..len).map(|index| (f64::from(word(index)) * (-31.0_f64).exp2() - 1.0) as f32).collect()
+    }
+
+    /// As bits, so that a failed comparison is about what it says.
+    pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
 
     /// The kernels of each instruction set; what this processor lacks is skipped by name.
     pub(crate) fn every_isa() -> Vec<Kernels> {

@@ -1,5 +1,5 @@
-//! Parameters as a safetensors file with the names and the layout of PyTorch's `LSTM` and `Linear`.
-//! PyTorch keeps each kernel with a row per output, so each is transposed; the gates' order, i, f, g, o, is ours too.
+//! Parameters as a safetensors file with the names and the layout of `PyTorch`'s `LSTM` and `Linear`.
+//! `PyTorch` keeps each kernel with a row per output, so each is transposed; the gates' order, i, f, g, o, is ours too.
 
 use ndarray::{Array2, ArrayView2};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
