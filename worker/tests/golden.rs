@@ -186,7 +186,7 @@ fn initial_weights_are_the_known_ones() {
     }
 }
 
-/// PyTorch's layout has a row per output, so that of a file differs from ours in every kernel.
+/// `PyTorch`'s layout has a row per output, so that of a file differs from ours in every kernel.
 #[test]
 fn weights_are_exported_as_they_were_imported() {
     let Some(shared) = shared() else { return };

@@ -12,7 +12,7 @@ use slalom_worker::kernels::{IsaName, Kernels};
 use slalom_worker::lstm::step::Stepped;
 use slalom_worker::trainer::{Initial, Trainer};
 
-/// nodes, batch_size, unrollings: one of each, more unrollings than nodes, sizes beside a vector's, a panel's and a
+/// N, B and T: one of each, more unrollings than nodes, sizes beside a vector's, a panel's and a
 /// tile's, and products over more rows, or more gates, than a block of k.
 const SHAPES: [[u32; 3]; 8] =
     [[1, 1, 1], [3, 2, 5], [4, 3, 16], [9, 37, 8], [16, 8, 5], [17, 5, 3], [33, 13, 7], [65, 6, 11]];

@@ -297,9 +297,9 @@ fn panel_times<S: Simd, const R: usize, const C: usize>(
 ) {
     let mut sums = [[s.splat(0.0); C]; R];
     if start > 0 {
-        for r in 0..R {
-            for c in 0..C {
-                sums[r][c] = load_columns(s, &out[r * columns..][..columns], at + c * LANES);
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = load_columns(s, &out[r * columns..][..columns], at + c * LANES);
             }
         }
     }
@@ -315,9 +315,9 @@ fn panel_times<S: Simd, const R: usize, const C: usize>(
             }
         }
     }
-    for r in 0..R {
-        for c in 0..C {
-            store_columns(s, sums[r][c], &mut out[r * columns..][..columns], at + c * LANES);
+    for (r, sums) in sums.iter().enumerate() {
+        for (c, &sum) in sums.iter().enumerate() {
+            store_columns(s, sum, &mut out[r * columns..][..columns], at + c * LANES);
         }
     }
 }

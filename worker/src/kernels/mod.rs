@@ -1,10 +1,16 @@
 //! The arithmetic of training behind one safe door: the same bits on every instruction set.
 //!
-//! An algorithm is written once, over sixteen lanes of f32 ([`simd::Simd`]), and compiled for each instruction set.
+//! An algorithm is written once, over sixteen lanes of f32 (`simd::Simd`), and compiled for each instruction set.
 //! [`Kernels`] is the proof that the processor has one: only detection makes it, and it is passed down. Every
-//! algorithm is a struct of named slices and sizes; [`Kernels::run`] checks that they fit and carries it out.
-//! Nothing here allocates (making [`gemm::Panels`] apart), blocks, or keeps state.
-#![expect(unsafe_code, reason = "vector instructions: loads, stores, and calls that need a detected feature")]
+//! algorithm is a struct of named slices and sizes; `Kernels::run` checks that they fit and carries it out.
+//! Nothing here allocates (making `gemm::Panels` apart), blocks, or keeps state.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "vector instructions: loads, stores, and calls that need a detected feature"
+    )
+)]
 #![expect(
     clippy::inline_always,
     reason = "lane operations must melt into the function that enables the feature"
