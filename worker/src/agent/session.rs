@@ -194,7 +194,7 @@ enum Stream {
 #[derive(Debug)]
 enum Held {
     Waiting {
-        lease: Lease,
+        lease: Box<Lease>,
         checkpoint_every: Duration,
     },
     Training {
@@ -362,7 +362,7 @@ impl Session {
             match self.life {
                 Life::Serving => {
                     let checkpoint_every = lease.checkpoint_every.unwrap_or(default_every);
-                    self.held.insert(id, Held::Waiting { lease, checkpoint_every });
+                    self.held.insert(id, Held::Waiting { lease: Box::new(lease), checkpoint_every });
                 }
                 Life::Draining | Life::Left => self.hand_back(id),
             }
@@ -478,7 +478,11 @@ impl Session {
             let Some(slot) = self.free.pop_first() else {
                 return;
             };
-            effects.push(Effect::Start { slot, lease: lease.clone(), checkpoint_every: *checkpoint_every });
+            effects.push(Effect::Start {
+                slot,
+                lease: (**lease).clone(),
+                checkpoint_every: *checkpoint_every,
+            });
             *held = Held::Training { slot };
         }
     }

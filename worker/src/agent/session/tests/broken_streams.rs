@@ -43,12 +43,17 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
+/// The coordinator's side of an open stream: once it has sent its welcome, it may say more.
+#[derive(PartialEq, Eq)]
+enum Greeting {
+    Awaited,
+    Welcomed,
+}
+
 struct World {
     session: Session,
     now: Moment,
-    connected: bool,
-    /// The coordinator has sent its welcome on this stream, so it may say more.
-    greeted: bool,
+    stream: Option<Greeting>,
     up: VecDeque<WorkerMessage>,
     down: VecDeque<CoordinatorMessage>,
     /// By the coordinator, durably.
@@ -69,8 +74,7 @@ impl World {
         Self {
             session: Session::new(identity(2)),
             now: START,
-            connected: false,
-            greeted: false,
+            stream: None,
             up: VecDeque::new(),
             down: VecDeque::new(),
             granted: Vec::new(),
@@ -88,7 +92,7 @@ impl World {
         for effect in self.session.handle(self.now, event) {
             match effect {
                 Effect::Send(message) => {
-                    assert!(self.connected, "{message:?} was sent into nothing");
+                    assert!(self.stream.is_some(), "{message:?} was sent into nothing");
                     self.up.push_back(message);
                 }
                 Effect::Start { slot, lease, .. } => {
@@ -106,15 +110,18 @@ impl World {
     }
 
     fn disconnect(&mut self) {
-        self.connected = false;
-        self.greeted = false;
+        self.stream = None;
         self.up.clear();
         self.down.clear();
         self.tell(Event::Disconnected);
     }
 
+    fn greeted(&self) -> bool {
+        self.stream == Some(Greeting::Welcomed)
+    }
+
     fn down(&mut self, message: CoordinatorMessage) {
-        if self.connected {
+        if self.stream.is_some() {
             self.down.push_back(message);
         }
     }
@@ -128,7 +135,7 @@ impl World {
         match self.up.pop_front() {
             Some(WorkerMessage::Hello(hello)) => {
                 let acknowledged = self.last_recorded().filter(|_| self.remembers);
-                self.greeted = true;
+                self.stream = Some(Greeting::Welcomed);
                 self.down(CoordinatorMessage::Welcome(Welcome { acknowledged, ..TERMS }));
                 let unknown = |lease: &&Lease| hello.held.received_max.is_none_or(|max| lease.id > max);
                 let missed: Vec<Lease> = self.granted.iter().filter(unknown).cloned().collect();
@@ -172,36 +179,35 @@ impl World {
 
     fn make(&mut self, next: Move) {
         match next {
-            Move::Connect if !self.connected => {
-                self.connected = true;
+            Move::Connect if self.stream.is_none() => {
+                self.stream = Some(Greeting::Awaited);
                 self.tell(Event::Connected);
             }
-            Move::Connect => {}
             Move::Disconnect => self.disconnect(),
             Move::DeliverUp => self.deliver_up(),
             Move::DeliverDown => self.deliver_down(),
             Move::Grant => {
                 let lease = lease(self.granted.len() as u64 + 1);
                 self.granted.push(lease.clone());
-                if self.greeted {
+                if self.greeted() {
                     self.down(CoordinatorMessage::Grants(vec![lease]));
                 }
             }
-            Move::GrantAllAgain if self.greeted => {
+            Move::GrantAllAgain if self.greeted() => {
                 self.down(CoordinatorMessage::Grants(self.granted.clone()));
             }
-            Move::Cancel(index) if self.greeted && !self.granted.is_empty() => {
+            Move::Cancel(index) if self.greeted() && !self.granted.is_empty() => {
                 let lease = index.get(&self.granted).id;
                 self.down(CoordinatorMessage::Cancelled(vec![lease]));
             }
-            Move::AcknowledgeAgain if self.greeted => {
+            Move::AcknowledgeAgain if self.greeted() => {
                 for number in [Some(MessageNumber::new(1)), self.last_recorded()].into_iter().flatten() {
                     if !self.recorded.is_empty() {
                         self.down(CoordinatorMessage::Acknowledged(number));
                     }
                 }
             }
-            Move::GrantAllAgain | Move::Cancel(_) | Move::AcknowledgeAgain => {}
+            Move::Connect | Move::GrantAllAgain | Move::Cancel(_) | Move::AcknowledgeAgain => {}
             Move::RestartCoordinator => {
                 self.disconnect();
                 self.remembers = false;
