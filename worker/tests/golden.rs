@@ -103,7 +103,7 @@ fn check(kernels: Kernels, expected: &Expected, folder: &Path, symbols: &Arc<[u8
     let run = Run { family, shape: Shape { nodes, batch_size, unrollings }, seed: 0 };
     let weights = Parameters::from_safetensors(&read(&folder.join("init.safetensors")), nodes as usize);
     let weights = weights.expect("the initial weights are of the case's model");
-    let mut trainer = Trainer::new(kernels, &run, Arc::clone(symbols), Initial::Weights(weights))
+    let mut trainer = Trainer::new(kernels, &run, Arc::clone(symbols), Initial::Weights(Box::new(weights)))
         .expect("the case can be trained");
 
     let trusted = expected.trust_steps.min(expected.trust_steps_approx_math);
@@ -186,7 +186,7 @@ fn initial_weights_are_the_known_ones() {
     }
 }
 
-/// PyTorch's layout has a row per output, so that of a file differs from ours in every kernel.
+/// `PyTorch`'s layout has a row per output, so that of a file differs from ours in every kernel.
 #[test]
 fn weights_are_exported_as_they_were_imported() {
     let Some(shared) = shared() else { return };

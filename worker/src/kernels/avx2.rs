@@ -43,31 +43,29 @@ macro_rules! halves {
 
 type V = [__m256; 2];
 
-impl Avx2 {
-    /// All bits in the lanes below `len` of eight, none in the others.
-    #[inline(always)]
-    fn lowest(self, len: usize) -> __m256i {
-        let lanes = avx2!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-        avx2!(_mm256_cmpgt_epi32(_mm256_set1_epi32(len.min(8) as i32), lanes))
-    }
+/// All bits in the lanes below `len` of eight, none in the others.
+#[inline(always)]
+fn lowest(len: usize) -> __m256i {
+    let lanes = avx2!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    avx2!(_mm256_cmpgt_epi32(_mm256_set1_epi32(len.min(8) as i32), lanes))
+}
 
-    #[inline(always)]
-    fn load_half(self, from: &[f32]) -> __m256 {
-        // SAFETY: AVX2 as above; lanes beyond `from` are masked, and masked lanes are not read.
-        unsafe { _mm256_maskload_ps(from.as_ptr(), self.lowest(from.len())) }
-    }
+#[inline(always)]
+fn load_half(from: &[f32]) -> __m256 {
+    // SAFETY: AVX2 as above; lanes beyond `from` are masked, and masked lanes are not read.
+    unsafe { _mm256_maskload_ps(from.as_ptr(), lowest(from.len())) }
+}
 
-    #[inline(always)]
-    fn store_half(self, x: __m256, to: &mut [f32]) {
-        // SAFETY: AVX2 as above; lanes beyond `to` are masked, and masked lanes are not written.
-        unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), self.lowest(to.len()), x) }
-    }
+#[inline(always)]
+fn store_half(x: __m256, to: &mut [f32]) {
+    // SAFETY: AVX2 as above; lanes beyond `to` are masked, and masked lanes are not written.
+    unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), lowest(to.len()), x) }
+}
 
-    #[inline(always)]
-    fn exp2_half(self, n: __m256) -> __m256 {
-        let biased = avx2!(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
-        avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
-    }
+#[inline(always)]
+fn exp2_half(n: __m256) -> __m256 {
+    let biased = avx2!(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+    avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
 }
 
 impl Simd for Avx2 {
@@ -106,14 +104,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> V {
         let (low, high) = from.split_at(from.len().min(8));
-        [self.load_half(low), self.load_half(high)]
+        [load_half(low), load_half(high)]
     }
 
     #[inline(always)]
     fn store_part(self, x: V, to: &mut [f32]) {
         let (low, high) = to.split_at_mut(to.len().min(8));
-        self.store_half(x[0], low);
-        self.store_half(x[1], high);
+        store_half(x[0], low);
+        store_half(x[1], high);
     }
 
     #[inline(always)]
@@ -185,6 +183,6 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn exp2_whole(self, n: V) -> V {
-        [self.exp2_half(n[0]), self.exp2_half(n[1])]
+        [exp2_half(n[0]), exp2_half(n[1])]
     }
 }

@@ -148,3 +148,112 @@ impl Algorithm for CellBackward<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::super::tests::{bits, every_isa, noise};
+    use super::*;
+
+    fn one_sigmoid(x: f32) -> f32 {
+        sigmoid(Portable, Portable.splat(x))[0]
+    }
+
+    fn one_tanh(x: f32) -> f32 {
+        tanh(Portable, Portable.splat(x))[0]
+    }
+
+    const SIZES: [(usize, usize); 6] = [(1, 1), (3, 2), (15, 3), (16, 4), (17, 5), (70, 2)];
+
+    #[test]
+    fn the_cell_forward_is_the_naive_one_bit_for_bit() {
+        for (n, b) in SIZES {
+            let symbols: Vec<u8> = (0..b).map(|row| (row * 11 % 27) as u8).collect();
+            let (input_kernel, bias) = (noise(10, 27 * 4 * n), noise(11, 4 * n));
+            let (product, c_before) = (noise(12, b * 4 * n), noise(13, b * n));
+            let mut expected_gates = product.clone();
+            let mut expected = [vec![0.0; b * n], vec![0.0; b * n], vec![0.0; b * n]];
+            for row in 0..b {
+                for node in 0..n {
+                    let sum = |gate: usize| {
+                        let at = gate * n + node;
+                        product[row * 4 * n + at]
+                            + input_kernel[usize::from(symbols[row]) * 4 * n + at]
+                            + bias[at]
+                    };
+                    let (i, f, o) = (one_sigmoid(sum(0)), one_sigmoid(sum(1)), one_sigmoid(sum(3)));
+                    let g = one_tanh(sum(2));
+                    let at = row * n + node;
+                    let c = libm::fmaf(i, g, f * c_before[at]);
+                    for (gate, value) in [i, f, g, o].into_iter().enumerate() {
+                        expected_gates[row * 4 * n + gate * n + node] = value;
+                    }
+                    for (array, value) in expected.iter_mut().zip([c, one_tanh(c), o * one_tanh(c)]) {
+                        array[at] = value;
+                    }
+                }
+            }
+            for kernels in every_isa() {
+                let mut gates = product.clone();
+                let [mut c, mut tanh_c, mut h] = [(); 3].map(|()| vec![f32::NAN; b * n]);
+                kernels.run(CellForward {
+                    nodes: n,
+                    symbols: &symbols,
+                    input_kernel: &input_kernel,
+                    bias: &bias,
+                    gates: &mut gates,
+                    c_before: &c_before,
+                    c: &mut c,
+                    tanh_c: &mut tanh_c,
+                    h: &mut h,
+                });
+                assert_eq!(bits(&gates), bits(&expected_gates), "{:?}: [{b}, {n}]", kernels.name());
+                for (found, expected) in [c, tanh_c, h].iter().zip(&expected) {
+                    assert_eq!(bits(found), bits(expected), "{:?}: [{b}, {n}]", kernels.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_cell_backward_is_the_naive_one_bit_for_bit() {
+        for (n, b) in SIZES {
+            let gates = noise(14, b * 4 * n);
+            let [tanh_c, c_before, dh_classifier, dh_next, dc] =
+                [15, 16, 17, 18, 19].map(|seed| noise(seed, b * n));
+            let (mut expected_gates, mut expected_dc) = (gates.clone(), dc.clone());
+            for row in 0..b {
+                for node in 0..n {
+                    let at = row * n + node;
+                    let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates[row * 4 * n + gate * n + node]);
+                    let dh = dh_classifier[at] + dh_next[at];
+                    let dc = libm::fmaf(dh * o, libm::fmaf(-tanh_c[at], tanh_c[at], 1.0), dc[at]);
+                    let sums = [
+                        dc * g * (i * (1.0 - i)),
+                        dc * c_before[at] * (f * (1.0 - f)),
+                        dc * i * libm::fmaf(-g, g, 1.0),
+                        dh * tanh_c[at] * (o * (1.0 - o)),
+                    ];
+                    for (gate, value) in sums.into_iter().enumerate() {
+                        expected_gates[row * 4 * n + gate * n + node] = value;
+                    }
+                    expected_dc[at] = dc * f;
+                }
+            }
+            for kernels in every_isa() {
+                let (mut gates, mut dc) = (gates.clone(), dc.clone());
+                kernels.run(CellBackward {
+                    nodes: n,
+                    gates: &mut gates,
+                    tanh_c: &tanh_c,
+                    c_before: &c_before,
+                    dh_classifier: &dh_classifier,
+                    dh_next: &dh_next,
+                    dc: &mut dc,
+                });
+                assert_eq!(bits(&gates), bits(&expected_gates), "{:?}: [{b}, {n}]", kernels.name());
+                assert_eq!(bits(&dc), bits(&expected_dc), "{:?}: [{b}, {n}]", kernels.name());
+            }
+        }
+    }
+}

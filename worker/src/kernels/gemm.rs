@@ -297,9 +297,9 @@ fn panel_times<S: Simd, const R: usize, const C: usize>(
 ) {
     let mut sums = [[s.splat(0.0); C]; R];
     if start > 0 {
-        for r in 0..R {
-            for c in 0..C {
-                sums[r][c] = load_columns(s, &out[r * columns..][..columns], at + c * LANES);
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = load_columns(s, &out[r * columns..][..columns], at + c * LANES);
             }
         }
     }
@@ -315,9 +315,9 @@ fn panel_times<S: Simd, const R: usize, const C: usize>(
             }
         }
     }
-    for r in 0..R {
-        for c in 0..C {
-            store_columns(s, sums[r][c], &mut out[r * columns..][..columns], at + c * LANES);
+    for (r, sums) in sums.iter().enumerate() {
+        for (c, &sum) in sums.iter().enumerate() {
+            store_columns(s, sum, &mut out[r * columns..][..columns], at + c * LANES);
         }
     }
 }
@@ -333,5 +333,73 @@ fn load_columns<S: Simd>(s: S, row: &[f32], at: usize) -> S::V {
 pub(super) fn store_columns<S: Simd>(s: S, x: S::V, row: &mut [f32], at: usize) {
     if at < row.len() {
         s.store_at(x, row, at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bits, every_isa, noise};
+    use super::*;
+
+    /// The definition: one accumulator an element, k ascending, fused.
+    fn naive(m: usize, k: usize, n: usize, a: impl Fn(usize, usize) -> f32, b: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; m * n];
+        for row in 0..m {
+            for column in 0..n {
+                for i in 0..k {
+                    let sum = &mut out[row * n + column];
+                    *sum = libm::fmaf(a(row, i), b[i * n + column], *sum);
+                }
+            }
+        }
+        out
+    }
+
+    /// Sizes around every edge: of a lane, a vector, a panel, a tile and a block, and one row, which has its own path.
+    const SIZES: [[usize; 3]; 12] = [
+        [1, 1, 1],
+        [1, 7, 27],
+        [1, 64, 257],
+        [1, 300, 130],
+        [2, 3, 5],
+        [5, 17, 16],
+        [13, 33, 32],
+        [12, 31, 33],
+        [24, 27, 48],
+        [25, 256, 27],
+        [7, 257, 49],
+        [37, 600, 65],
+    ];
+
+    #[test]
+    fn a_product_is_the_naive_one_bit_for_bit_in_either_order_of_either_factor() {
+        for [m, k, n] in SIZES {
+            let (a, b) = (noise(1, m * k), noise(2, k * n));
+            let transposed = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                (0..rows * columns).map(|at| values[at % rows * columns + at / rows]).collect()
+            };
+            let (a_columns, b_columns) = (transposed(&a, m, k), transposed(&b, k, n));
+            let lefts = [Matrix::with_columns(k, &a), Matrix::with_columns(m, &a_columns).transposed()];
+            let rights = [Matrix::with_columns(n, &b), Matrix::with_columns(k, &b_columns).transposed()];
+            let expected = bits(&naive(m, k, n, |row, i| a[row * k + i], &b));
+            for kernels in every_isa() {
+                for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
+                    let mut panels = Panels::with_room(&[(k, n), (k, n + 40)]).expect("it fits");
+                    panels.pack(Matrix::with_columns(n, &vec![f32::NAN; k * n]));
+                    panels.pack(right);
+                    let mut out = vec![f32::NAN; m * n];
+                    kernels.run(Product { left, right: &panels, out: &mut out, tile: &mut LeftTile::new() });
+                    assert_eq!(bits(&out), expected, "{:?}: [{m}, {k}] [{k}, {n}]", kernels.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn room_is_what_the_estimate_says() {
+        for [_, k, n] in SIZES {
+            let panels = Panels::with_room(&[(k, n)]).expect("it fits");
+            assert_eq!(Some(size_of_val(&*panels.lines) as u64), Panels::bytes(k as u64, n as u64));
+        }
     }
 }

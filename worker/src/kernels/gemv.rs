@@ -36,9 +36,9 @@ fn panels_times<S: Simd, const P: usize>(
             }
         }
     }
-    for p in 0..P {
-        for c in 0..PANEL_VECTORS {
-            store_columns(s, sums[p][c], out, ((first + p) * PANEL_VECTORS + c) * LANES);
+    for (p, sums) in sums.iter().enumerate() {
+        for (c, &sum) in sums.iter().enumerate() {
+            store_columns(s, sum, out, ((first + p) * PANEL_VECTORS + c) * LANES);
         }
     }
     P

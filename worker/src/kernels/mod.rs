@@ -1,10 +1,16 @@
 //! The arithmetic of training behind one safe door: the same bits on every instruction set.
 //!
-//! An algorithm is written once, over sixteen lanes of f32 ([`simd::Simd`]), and compiled for each instruction set.
+//! An algorithm is written once, over sixteen lanes of f32 (`simd::Simd`), and compiled for each instruction set.
 //! [`Kernels`] is the proof that the processor has one: only detection makes it, and it is passed down. Every
-//! algorithm is a struct of named slices and sizes; [`Kernels::run`] checks that they fit and carries it out.
-//! Nothing here allocates (making [`gemm::Panels`] apart), blocks, or keeps state.
-#![expect(unsafe_code, reason = "vector instructions: loads, stores, and calls that need a detected feature")]
+//! algorithm is a struct of named slices and sizes; `Kernels::run` checks that they fit and carries it out.
+//! Nothing here allocates (making `gemm::Panels` apart), blocks, or keeps state.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "vector instructions: loads, stores, and calls that need a detected feature"
+    )
+)]
 #![expect(
     clippy::inline_always,
     reason = "lane operations must melt into the function that enables the feature"
@@ -157,7 +163,20 @@ impl Kernels {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use slalom_common::rng::philox4x32_10;
+
     use super::*;
+
+    /// Pseudo-random numbers from -1 to 1.
+    pub(crate) fn noise(seed: u32, len: usize) -> Vec<f32> {
+        let word = |index: usize| philox4x32_10([index as u32, 0, 0, 0], [seed, 0])[0];
+        (0..len).map(|index| (f64::from(word(index)) * (-31.0_f64).exp2() - 1.0) as f32).collect()
+    }
+
+    /// As bits, so that a failed comparison is about what it says.
+    pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
 
     /// The kernels of each instruction set; what this processor lacks is skipped by name.
     pub(crate) fn every_isa() -> Vec<Kernels> {

@@ -111,3 +111,76 @@ fn tree(mut lanes: [f64; LANES]) -> f64 {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bits, every_isa, noise};
+    use super::*;
+
+    /// Sixteen partial sums by index mod 16, then lane l + width to lane l.
+    fn naive(values: impl Iterator<Item = f32>) -> f32 {
+        let mut lanes = [0.0_f32; 16];
+        for (index, value) in values.enumerate() {
+            lanes[index % 16] += value;
+        }
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+        }
+        lanes[0]
+    }
+
+    #[test]
+    fn column_sums_are_the_naive_ones_bit_for_bit() {
+        for (rows, columns) in [(1, 1), (15, 3), (16, 16), (17, 27), (100, 33), (640, 129)] {
+            let values = noise(3, rows * columns);
+            let column = |at: usize| (0..rows).map(|row| values[row * columns + at]).collect::<Vec<_>>();
+            let expected: Vec<f32> = (0..columns).map(|at| naive(column(at).into_iter())).collect();
+            for kernels in every_isa() {
+                let mut sums = vec![f32::NAN; columns];
+                kernels.run(ColumnSums { rows: &values, sums: &mut sums });
+                assert_eq!(bits(&sums), bits(&expected), "{:?}: [{rows}, {columns}]", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_sum_of_squares_is_the_naive_one_bit_for_bit() {
+        for len in [0, 1, 15, 16, 17, 1000, 4099] {
+            let values = noise(4, len);
+            let mut lanes = [0.0_f64; 16];
+            for (index, &value) in values.iter().enumerate() {
+                lanes[index % 16] += f64::from(value).powi(2);
+            }
+            for width in [8, 4, 2, 1] {
+                for lane in 0..width {
+                    lanes[lane] += lanes[lane + width];
+                }
+            }
+            for kernels in every_isa() {
+                let sum = kernels.run(SumOfSquares { values: &values });
+                assert_eq!(sum.to_bits(), lanes[0].to_bits(), "{:?}: {len}", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_scattered_in_their_order() {
+        for (rows, columns) in [(1, 1), (50, 3), (64, 16), (200, 129)] {
+            let values = noise(5, rows * columns);
+            let symbols: Vec<u8> = (0..rows).map(|row| (row * row % 27) as u8).collect();
+            let mut expected = vec![0.0_f32; 27 * columns];
+            for (row, &symbol) in symbols.iter().enumerate() {
+                for column in 0..columns {
+                    expected[usize::from(symbol) * columns + column] += values[row * columns + column];
+                }
+            }
+            for kernels in every_isa() {
+                let mut sums = vec![f32::NAN; 27 * columns];
+                kernels.run(ScatterRows { symbols: &symbols, rows: &values, sums: &mut sums, columns });
+                assert_eq!(bits(&sums), bits(&expected), "{:?}: [{rows}, {columns}]", kernels.name());
+            }
+        }
+    }
+}

@@ -101,3 +101,72 @@ fn exponentials<S: Simd>(s: S, row: &mut [f32; CLASSES], max: f32) -> f32 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::super::tests::{bits, every_isa, noise};
+    use super::*;
+
+    /// One prediction, a number at a time: its loss, and its probabilities.
+    fn naive(logits: &[f32], bias: &[f32], label: usize) -> (f64, Vec<f32>) {
+        let logits: Vec<f32> = logits.iter().zip(bias).map(|(&l, &b)| l + b).collect();
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exponentials: Vec<f32> =
+            logits.iter().map(|&l| exp(Portable, Portable.splat(l - max))[0]).collect();
+        let mut sum = 0.0_f32;
+        for &e in &exponentials {
+            sum += e;
+        }
+        let loss = libm::log(f64::from(sum)) - f64::from(logits[label] - max);
+        (loss, exponentials.iter().map(|&e| e / sum).collect())
+    }
+
+    #[test]
+    fn loss_gradient_and_probability_are_the_naive_ones_bit_for_bit() {
+        let bias: [f32; CLASSES] = noise(8, CLASSES).try_into().expect("27 of them");
+        // The second scale makes probabilities underflow; the loss stays finite.
+        for (rows, scale) in [(1, 1.0), (3, 90.0), (50, 5.0)] {
+            let logits: Vec<f32> = noise(9, rows * CLASSES).iter().map(|l| l * scale).collect();
+            let labels: Vec<u8> = (0..rows).map(|row| (row * 5 % CLASSES) as u8).collect();
+            let weight = (1.0 / rows as f64) as f32;
+            let mut expected_loss = 0.0;
+            let mut expected = Vec::new();
+            for (row, &label) in logits.chunks(CLASSES).zip(&labels) {
+                let (loss, p) = naive(row, &bias, label.into());
+                expected_loss += loss;
+                let y = |class: usize| if class == usize::from(label) { 1.0 } else { 0.0 };
+                expected.extend(p.iter().enumerate().map(|(class, p)| (p - y(class)) * weight));
+            }
+            assert!(expected_loss.is_finite());
+            for kernels in every_isa() {
+                let mut gradient = logits.clone();
+                let loss =
+                    kernels.run(SoftmaxLoss { logits: &mut gradient, bias: &bias, labels: &labels, weight });
+                assert_eq!(loss.to_bits(), expected_loss.to_bits(), "{:?}: {rows}", kernels.name());
+                assert_eq!(bits(&gradient), bits(&expected), "{:?}: {rows}", kernels.name());
+
+                let mut row: [f32; CLASSES] = logits[..CLASSES].try_into().expect("one row");
+                let (_, p) = naive(&row, &bias, 26);
+                let found = kernels.run(SoftmaxProbability { logits: &mut row, bias: &bias, label: 26 });
+                assert_eq!(found.to_bits(), p[26].to_bits(), "{:?}", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_logit_that_is_not_finite_makes_loss_and_probability_so() {
+        let bias = [0.0; CLASSES];
+        for (place, bad) in [(0, f32::NAN), (13, f32::NAN), (26, f32::NAN), (3, f32::INFINITY)] {
+            for kernels in every_isa() {
+                let mut row = [0.5; CLASSES];
+                row[place] = bad;
+                let p = kernels.run(SoftmaxProbability { logits: &mut row.clone(), bias: &bias, label: 7 });
+                assert!(!p.is_finite(), "{:?}: {bad} at {place}", kernels.name());
+                let loss =
+                    kernels.run(SoftmaxLoss { logits: &mut row, bias: &bias, labels: &[7], weight: 1.0 });
+                assert!(!loss.is_finite(), "{:?}: {bad} at {place}", kernels.name());
+            }
+        }
+    }
+}

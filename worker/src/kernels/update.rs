@@ -28,3 +28,24 @@ impl Algorithm for Update<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bits, every_isa, noise};
+    use super::*;
+
+    #[test]
+    fn an_update_rounds_once_a_weight() {
+        for len in [1, 7, 15, 16, 17, 1000] {
+            let (gradient, weights) = (noise(6, len), noise(7, len));
+            let factor = 0.7_f32;
+            let naive = gradient.iter().zip(&weights).map(|(&g, &w)| libm::fmaf(-factor, g, w));
+            let expected: Vec<f32> = naive.collect();
+            for kernels in every_isa() {
+                let mut weights = weights.clone();
+                kernels.run(Update { factor, gradient: &gradient, weights: &mut weights });
+                assert_eq!(bits(&weights), bits(&expected), "{:?}: {len}", kernels.name());
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::kernels::gemm::{Matrix, Product};
 use crate::kernels::reduce::{ColumnSums, ScatterRows};
 
 /// Fills `gradient` with the mean loss's gradient by each parameter, after [`super::forward::forward`] of the same
-/// `inputs`. Sums over rows are in the order t B + b; those of biases in [`ColumnSums`]' order.
+/// `inputs`. Sums over rows are in the order t B + b; those of biases in `ColumnSums`' order.
 pub fn backward(
     kernels: Kernels,
     parameters: &Parameters,

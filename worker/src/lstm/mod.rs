@@ -2,7 +2,7 @@
 //!
 //! | symbol | |
 //! | --- | --- |
-//! | N, B, T | nodes, batch_size, unrollings |
+//! | N, B, T | `nodes`, `batch_size`, `unrollings` |
 //! | row | `t * B + b`: time step t of the batch's row b |
 //! | i, f, o | the input, forget and output gate, sigmoids of their sums |
 //! | g | the candidate, a tanh of its sum |
@@ -38,8 +38,8 @@ pub struct OutOfMemory(#[from] TryReserveError);
 
 /// `[rows, columns]` zeros.
 fn zeros_2(rows: usize, columns: usize) -> Result<Array2<f32>, OutOfMemory> {
-    // A length that overflows is a length that no memory has.
-    let values = zeros(rows.checked_mul(columns).unwrap_or(usize::MAX))?;
+    // A length that saturates is one that no memory has.
+    let values = zeros(rows.saturating_mul(columns))?;
     Ok(Array::from_shape_vec((rows, columns), values).expect("as many zeros as the shape has places"))
 }
 

@@ -1,11 +1,11 @@
-//! Parameters as a safetensors file with the names and the layout of PyTorch's `LSTM` and `Linear`.
-//! PyTorch keeps each kernel with a row per output, so each is transposed; the gates' order, i, f, g, o, is ours too.
+//! Parameters as a safetensors file with the names and the layout of `PyTorch`'s `LSTM` and `Linear`.
+//! `PyTorch` keeps each kernel with a row per output, so each is transposed; the gates' order, i, f, g, o, is ours too.
 
 use ndarray::{Array2, ArrayView2};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 
 use super::params::Parameters;
-use super::{SYMBOLS, flat, flat_mut};
+use super::{SYMBOLS, flat_mut};
 
 const INPUT_KERNEL: &str = "lstm.weight_ih_l0";
 const RECURRENT_KERNEL: &str = "lstm.weight_hh_l0";
@@ -111,7 +111,6 @@ fn read_transposed(
     read(file, name, nodes, &shape, &mut values)?;
     let values = ArrayView2::from_shape(shape, &values).expect("as many values as the shape has places");
     kernel.assign(&values.t());
-    debug_assert_eq!(flat(kernel).len(), values.len());
     Ok(())
 }
 
@@ -134,4 +133,56 @@ fn read(
         *value = f32::from_le_bytes(bytes);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of a model of two nodes, whose tensors `change` has had its way with.
+    fn file(change: impl FnOnce(&mut Vec<(&'static str, Dtype, Vec<usize>)>)) -> Vec<u8> {
+        let mut tensors = vec![
+            (INPUT_KERNEL, Dtype::F32, vec![8, 27]),
+            (RECURRENT_KERNEL, Dtype::F32, vec![8, 2]),
+            (BIAS, Dtype::F32, vec![8]),
+            (CLASSIFIER, Dtype::F32, vec![27, 2]),
+            (CLASSIFIER_BIAS, Dtype::F32, vec![27]),
+        ];
+        change(&mut tensors);
+        let zeros = [0; 8 * 8 * 27];
+        let views = tensors.into_iter().map(|(name, dtype, shape)| {
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            (name, TensorView::new(dtype, shape, &zeros[..bytes]).expect("zeros are of any type"))
+        });
+        safetensors::serialize(views, None).expect("tensors of distinct names")
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_written_again_as_the_same_bytes() {
+        let parameters = Parameters::initial(5, 3).expect("it fits");
+        let bytes = parameters.to_safetensors();
+        let read = Parameters::from_safetensors(&bytes, 5).expect("our own file");
+        assert_eq!(read, parameters);
+        assert_eq!(read.to_safetensors(), bytes);
+        assert!(Parameters::from_safetensors(&file(|_| ()), 2).is_ok());
+    }
+
+    #[test]
+    fn a_file_of_another_model_is_refused_by_what_is_wrong() {
+        let refused =
+            |bytes: &[u8]| Parameters::from_safetensors(bytes, 2).expect_err("another model's file");
+        let torn = refused(&file(|_| ())[..100]);
+        assert!(matches!(torn, WeightsError::Container(_)), "{torn}");
+        let absent = refused(&file(|tensors| drop(tensors.remove(3))));
+        assert!(matches!(absent, WeightsError::Absent(CLASSIFIER)), "{absent}");
+        let second_bias = refused(&file(|tensors| tensors.push(("lstm.bias_hh_l0", Dtype::F32, vec![8]))));
+        assert!(matches!(&second_bias, WeightsError::Unexpected(name) if name == "lstm.bias_hh_l0"));
+        let double = refused(&file(|tensors| tensors[2].1 = Dtype::F64));
+        assert!(matches!(double, WeightsError::Dtype { name: BIAS, found: Dtype::F64 }), "{double}");
+        let transposed = refused(&file(|tensors| tensors[0].2 = vec![27, 8]));
+        assert!(matches!(transposed, WeightsError::Shape { name: INPUT_KERNEL, .. }), "{transposed}");
+        let of_two = Parameters::from_safetensors(&file(|_| ()), 3).expect_err("a model of two nodes");
+        let expected = "tensor `lstm.weight_ih_l0` is [8, 27]; a model of 3 nodes has [12, 27]";
+        assert_eq!(of_two.to_string(), expected);
+    }
 }

@@ -28,7 +28,7 @@ pub enum Initial {
     /// With the weights that its seed draws.
     Seed,
     /// With these; the run's seed is then not used.
-    Weights(Parameters),
+    Weights(Box<Parameters>),
 }
 
 /// Why a run cannot be trained here; found before its first step.
@@ -117,7 +117,7 @@ impl Trainer {
         let nodes = run.shape.nodes as usize;
         let parameters = match initial {
             Initial::Seed => Parameters::initial(nodes, run.seed)?,
-            Initial::Weights(parameters) if parameters.nodes() == nodes => parameters,
+            Initial::Weights(parameters) if parameters.nodes() == nodes => *parameters,
             Initial::Weights(other) => {
                 return Err(TrainerError::Weights { found: other.nodes(), wanted: run.shape.nodes });
             }

@@ -85,7 +85,7 @@ impl Trainer {
         for ((name, from), to) in weights.into_iter().zip(parameters.tensors_mut()) {
             restore(name, from, to)?;
         }
-        let mut trainer = Self::new(kernels, run, symbols, Initial::Weights(parameters))?;
+        let mut trainer = Self::new(kernels, run, symbols, Initial::Weights(Box::new(parameters)))?;
         let [h, c] = trainer.network.carried_mut();
         restore("h", &checkpoint.h, h)?;
         restore("c", &checkpoint.c, c)?;
