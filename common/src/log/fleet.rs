@@ -126,7 +126,7 @@ pub const EVENTS: &[Described] = &[
         ],
     ),
     ("store corrupt", "error", &["path", "detail"]),
-    ("message refused", "warn", &["worker", "why"]),
+    ("message refused", "warn", &["worker", "lease", "why"]),
     (
         "progress",
         "info",
@@ -435,9 +435,15 @@ pub fn store_corrupt(path: &Path, detail: &str) {
     tracing::error!(target: "slalom::fleet", path = %path.display(), detail, "store corrupt");
 }
 
-/// A peer said what is not of the protocol; `why` names the field.
-pub fn message_refused(worker: &WorkerName, why: &dyn std::fmt::Display) {
-    tracing::warn!(target: "slalom::fleet", worker = worker.as_str(), why = %why, "message refused");
+/// A peer said what cannot be, perhaps of a lease; `why` names the field or is a code.
+pub fn message_refused(worker: &WorkerName, lease: Option<LeaseId>, why: &dyn std::fmt::Display) {
+    tracing::warn!(
+        target: "slalom::fleet",
+        worker = worker.as_str(),
+        lease = lease.map(LeaseId::number),
+        why = %why,
+        "message refused"
+    );
 }
 
 /// Predicted time left.
@@ -546,7 +552,7 @@ mod tests {
         milestone(run, 500, &reached);
         curve_point(run, &reached);
         message_resent(&worker, lease, "reconnected");
-        message_refused(&worker, &"`Hello.slots` is 0");
+        message_refused(&worker, Some(lease), &"`Hello.slots` is 0");
         session_closed(&worker, incarnation, &"broken pipe");
         lease_expired(&sweep, run.run, &worker, lease, Duration::from_millis(30_004), Step::new(540));
         run_requeued(run, &worker, lease, "lost");
