@@ -1,8 +1,8 @@
 //! One axis of a grid: its values, and the one grammar that people write them in.
 //!
-//! A comma list of items, each a value, `A..=B`, `A..=B:STEP` or `A..=B:xFACTOR`; digits may be grouped by single
-//! underscores. An axis prints as a list of its values, whatever it was written as. What a value may be (a batch size
-//! above zero, say) is not the axis's to know.
+//! A comma list of items, each a value, `A..=B`, `A..=B:STEP` or `A..=B:xFACTOR`; digits may be grouped by
+//! single underscores. An axis prints as a list of its values, whatever it was written as. What a value may
+//! be (a batch size above zero, say) is not the axis's to know.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,11 +22,11 @@ pub enum AxisError {
     /// A value that two items hold.
     #[error("value {0} twice")]
     Twice(u64),
-    /// What is neither a whole number nor a range of them.
-    #[error("`{0}` is not a whole number or a range")]
+    /// What stands where a number should, by itself or in a range.
+    #[error("not a whole number: `{0}`")]
     NotANumber(String),
     /// A whole number of more than 64 bits.
-    #[error("`{0}` does not fit in 64 bits")]
+    #[error("more than 64 bits: `{0}`")]
     TooLarge(String),
     /// A range that ends before it starts.
     #[error("empty range `{first}..={last}`")]
@@ -185,7 +185,10 @@ impl Item {
 }
 
 /// A whole number whose digits may be grouped by single underscores, as in TOML.
-fn whole_number(text: &str) -> Result<u64, AxisError> {
+///
+/// # Errors
+/// What is not one, or needs more than 64 bits.
+pub fn whole_number(text: &str) -> Result<u64, AxisError> {
     let text = text.trim();
     let grouped = text.split('_').all(|group| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()));
     if !grouped {
@@ -200,6 +203,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What axes look like, well formed or not.
+    const LIKE_AN_AXIS: &str = "[0-9_]{1,3}(\\.\\.=[0-9]{1,4}(:x?[0-9]{1,2})?)?(,[0-9]{1,4}){0,3}";
 
     fn values(text: &str) -> Vec<u64> {
         text.parse::<Axis>().unwrap_or_else(|error| panic!("{text}: {error}")).values
@@ -233,13 +239,13 @@ mod tests {
         assert_eq!(refusal(" "), "no values");
         assert_eq!(refusal("8,16,8"), "value 8 twice");
         assert_eq!(refusal("1..=5,3"), "value 3 twice");
-        assert_eq!(refusal("8,,16"), "`` is not a whole number or a range");
-        assert_eq!(refusal("1..5"), "`1..5` is not a whole number or a range");
-        assert_eq!(refusal("-1"), "`-1` is not a whole number or a range");
-        assert_eq!(refusal("+1"), "`+1` is not a whole number or a range");
-        assert_eq!(refusal("1.5"), "`1.5` is not a whole number or a range");
-        assert_eq!(refusal("1__0"), "`1__0` is not a whole number or a range");
-        assert_eq!(refusal("18446744073709551616"), "`18446744073709551616` does not fit in 64 bits");
+        assert_eq!(refusal("8,,16"), "not a whole number: ``");
+        assert_eq!(refusal("1..5"), "not a whole number: `1..5`");
+        assert_eq!(refusal("-1"), "not a whole number: `-1`");
+        assert_eq!(refusal("+1"), "not a whole number: `+1`");
+        assert_eq!(refusal("1.5"), "not a whole number: `1.5`");
+        assert_eq!(refusal("1__0"), "not a whole number: `1__0`");
+        assert_eq!(refusal("18446744073709551616"), "more than 64 bits: `18446744073709551616`");
         assert_eq!(refusal("9..=3"), "empty range `9..=3`");
         assert_eq!(refusal("1..=3:0"), "step 0 in `1..=3:0`");
         assert_eq!(refusal("1..=8:x1"), "factor 1 in `1..=8:x1`");
@@ -265,7 +271,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_is_ascending_and_parses_again_as_printed(text in "[0-9_]{1,3}(\\.\\.=[0-9]{1,4}(:x?[0-9]{1,2})?)?(,[0-9]{1,4}){0,3}") {
+        fn what_parses_is_ascending_and_parses_again_as_printed(text in LIKE_AN_AXIS) {
             if let Ok(axis) = text.parse::<Axis>() {
                 prop_assert!(axis.values().is_sorted_by(|a, b| a < b));
                 prop_assert_eq!(axis.to_string().parse(), Ok(axis));

@@ -206,6 +206,16 @@ impl Grid {
         })
     }
 
+    /// Whether the trial of so many epochs at `at` is on the grid and not excluded.
+    pub fn has_trial(&self, at: &Coordinates, epochs: u64) -> bool {
+        let (Some(mut indices), Some(index)) = (self.indices_of(at), self.axes.epochs.index_of(epochs))
+        else {
+            return false;
+        };
+        indices[Name::Epochs as usize] = index;
+        !self.exclusions.iter().any(|exclusion| exclusion.excludes(&indices))
+    }
+
     fn indices_of(&self, at: &Coordinates) -> Option<[usize; 5]> {
         let mut indices = [0; 5];
         indices[Name::Nodes as usize] = self.axes.nodes.index_of(at.shape.nodes.into())?;

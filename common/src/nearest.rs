@@ -1,6 +1,6 @@
 //! The known word that an unknown one was probably meant to be.
 
-/// The word of `known` nearest to `word`, if it is near enough to be offered: at most a third of its letters wrong.
+/// The word of `known` nearest to `word`, if near enough to be offered: at most a third of its letters wrong.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong_max = (word.chars().count() / 3).max(1);
     known

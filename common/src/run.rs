@@ -5,6 +5,9 @@ use sha2::{Digest as _, Sha256};
 use crate::id::{ContentHash, NumericsVersion, RunKey};
 use crate::settings::TrainingSettings;
 
+/// What this build's bits are promised under: raised whenever any run's bits change (`worker/tests/numerics.toml`).
+pub const NUMERICS: NumericsVersion = NumericsVersion::new(1);
+
 /// What runs whose perplexities may stand in one table have in common: everything that moves bits but shape and seed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Family {

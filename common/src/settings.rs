@@ -37,6 +37,16 @@ pub enum SettingsError {
     DecaySteps(u64),
 }
 
+impl SettingsError {
+    /// The key, in a spec, of the setting that is out of its range.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Rate { key, .. } => key,
+            Self::DecaySteps(_) => "decay_steps",
+        }
+    }
+}
+
 impl TrainingSettings {
     /// Refuses rates that are not finite and positive.
     ///

@@ -1,10 +1,10 @@
 //! A CEL expression over a point and its seed (`exclude`, `--where`), compiled once.
 //!
-//! The `cel` crate parses; what it parsed is lowered to a small tree whose types are checked by construction, so that
-//! an evaluation can fail only by a number: a division by zero or more than 64 bits. The language is CEL's integers,
-//! truth values, comparisons, arithmetic, `!`, `&&`, `||`, `?:` and `in [..]`; the rest of CEL is refused by name.
-//! One difference: `&&` and `||` go from left to right and stop at the first answer or error, where CEL would
-//! let a right side that answers hide an error on the left.
+//! The `cel` crate parses; what it parsed is lowered to a small tree whose types are checked by construction,
+//! so that an evaluation can fail only by a number: a division by zero or more than 64 bits. The language is
+//! CEL's integers, truth values, comparisons, arithmetic, `!`, `&&`, `||`, `?:` and `in [..]`; the rest of
+//! CEL is refused by name. One difference: `&&` and `||` go from left to right and stop at the first answer
+//! or error, where CEL would let a right side that answers hide an error on the left.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! The tree that is evaluated: an integer expression is an [`Int`], a condition a [`Bool`], and no other tree can be built.
+//! The tree that is evaluated: an integer expression is an [`Int`], a condition a [`Bool`], and no other tree
+//! can be built.
 
 use cel::common::ast::operators;
 

@@ -6,6 +6,7 @@
 
 pub mod grid;
 pub mod sweep;
+pub mod sweep_service;
 pub mod worker_service;
 
 use std::ops::RangeInclusive;

@@ -1,110 +1,24 @@
 //! What people ask, answered from the ledger and the fleet: rows and sums, nothing stored.
 
+use std::ops::Range;
+
+use slalom_common::answer::{Eta, RunRow, RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
 use slalom_common::filter::{At, EvalError, Filter};
 use slalom_common::grid::Coordinates;
-use slalom_common::id::{LeaseId, RunNumber, Step, SweepName, WorkerName};
+use slalom_common::id::{RunId, RunNumber, Step};
 use slalom_common::moment::Moment;
-use slalom_common::outcome::{FailureReason, Measured, Perplexity};
+use slalom_common::outcome::Measured;
 use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
-use super::best::Best;
-use super::effect::{Eta, Notice};
-use super::ledger::{Counts, RunState, SweepIndex};
+use super::effect::Notice;
+use super::ledger::SweepIndex;
 
 /// How far an ETA may be off, from below and above: runs of one sweep vary so much around their prediction.
 const ETA_SPREAD: (f64, f64) = (0.85, 1.25);
 
 /// Seconds of observed work that outweigh what workers said of their speed.
 const ETA_TRUST_SECONDS: f64 = 5.0;
-
-/// A sweep's state. `Paused` and `Stopping` come with the verbs that make them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SweepState {
-    /// Its runs are leased.
-    Active,
-    /// Every run is over.
-    Done,
-    /// A person ended it.
-    Cancelled,
-}
-
-/// How a sweep stands.
-#[derive(Clone, PartialEq, Debug)]
-pub struct SweepStatus {
-    /// Its name.
-    pub sweep: SweepName,
-    /// Its state.
-    pub state: SweepState,
-    /// Its runs by state.
-    pub counts: Counts,
-    /// Trials it holds.
-    pub trials: u64,
-    /// Trials it excludes.
-    pub excluded: u64,
-    /// Trials answered by a perplexity.
-    pub trials_done: u64,
-    /// Trials answered by a divergence.
-    pub trials_diverged: u64,
-    /// Workers with a stream.
-    pub workers: u32,
-    /// Their slots.
-    pub slots: u32,
-    /// Its best point.
-    pub best: Option<Best>,
-    /// Seconds of the reference core that are done, running runs included.
-    pub work_done_s: f64,
-    /// Of all its runs.
-    pub work_s: f64,
-    /// Predicted time left.
-    pub eta: Option<Eta>,
-    /// Numbers its runs take.
-    pub numbers: u64,
-    /// What its submitter called the corpus.
-    pub corpus_written: String,
-}
-
-/// A run in its sweep's view.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RunRow {
-    /// Its number.
-    pub run: RunNumber,
-    /// Its shape and seed.
-    pub at: Coordinates,
-    /// Its state.
-    pub state: RunState,
-    /// Its largest wanted step.
-    pub steps: Step,
-    /// How far it is known to be.
-    pub step: Step,
-    /// Own failures.
-    pub failures: u32,
-    /// Workers lost over it.
-    pub losses: u32,
-    /// Why it last failed.
-    pub last_failure: Option<(FailureReason, String)>,
-    /// The last lease and who had it.
-    pub last_lease: Option<(LeaseId, WorkerName)>,
-    /// Where its training diverged.
-    pub diverged_at: Option<Step>,
-}
-
-/// A trial and its answer.
-#[derive(Clone, PartialEq, Debug)]
-pub struct TrialRow {
-    /// The run that answers it.
-    pub run: RunNumber,
-    /// Its shape and seed.
-    pub at: Coordinates,
-    /// Its epochs.
-    pub epochs: u64,
-    /// In steps.
-    pub steps: Step,
-    /// `Done` once recorded, `Diverged` if that is its answer, else its run's state.
-    pub state: RunState,
-    /// Present exactly if done.
-    pub perplexity: Option<Perplexity>,
-}
 
 impl Scheduler {
     /// How a sweep stands at `now`.
@@ -137,19 +51,22 @@ impl Scheduler {
         }
     }
 
-    /// The runs of a sweep in order of number, those in `states` (all if empty) that `filter` matches.
+    /// The runs of a sweep numbered within `numbers`, in order, those in `states` (all if empty) that `filter` matches.
+    /// A whole sweep is asked for in parts, so that ten million runs keep nobody waiting.
     ///
     /// # Errors
     /// Where the filter has no value.
     pub fn run_rows(
         &self,
         sweep: SweepIndex,
+        numbers: Range<u64>,
         states: &[RunState],
         filter: Option<&Filter>,
     ) -> Result<Vec<RunRow>, EvalError> {
         let entry = self.ledger.sweep(sweep);
         let mut rows = Vec::new();
-        for (number, at) in entry.sweep.run_numbers() {
+        for number in numbers.map(RunNumber::new) {
+            let Some(at) = entry.sweep.coordinates(number) else { continue };
             let state = self.run_state(sweep, number);
             if !states.is_empty() && !states.contains(&state) {
                 continue;
@@ -171,38 +88,49 @@ impl Scheduler {
         Ok(rows)
     }
 
-    /// The trials of a sweep that are not excluded, in order of nodes, `batch_size`, unrollings, epochs, seed.
-    pub fn trial_rows(&self, sweep: SweepIndex) -> Vec<TrialRow> {
+    /// A trial of a sweep and its answer; `None` if the sweep has no run there.
+    pub fn trial_row(&self, sweep: SweepIndex, at: Coordinates, epochs: u64) -> Option<TrialRow> {
         let entry = self.ledger.sweep(sweep);
-        let mut rows = Vec::with_capacity(entry.sweep.size().trials as usize);
-        for (run, at) in entry.sweep.run_numbers() {
-            let state = self.run_state(sweep, run);
-            let known = entry.run(run).map(|id| self.ledger.run(id));
-            let per_epoch = entry.sweep.steps_per_epoch(at.shape);
-            for epochs in entry.sweep.epochs_of(&at) {
-                let steps = Step::new(epochs * per_epoch);
-                let (state, perplexity) = match known.and_then(|known| known.answer(steps)) {
-                    Some(Measured::Perplexity(perplexity)) => (RunState::Done, Some(perplexity)),
-                    Some(Measured::Diverged) => (RunState::Diverged, None),
-                    None => (state, None),
-                };
-                rows.push(TrialRow { run, at, epochs, steps, state, perplexity });
-            }
-        }
-        rows.sort_by_key(|row| (row.at.shape, row.epochs, row.at.seed));
-        rows
+        let run = entry.sweep.number_of(&at)?;
+        let steps = Step::new(epochs * entry.sweep.steps_per_epoch(at.shape));
+        let known = entry.run(run).map(|id| self.ledger.run(id));
+        let (state, perplexity) = match known.and_then(|known| known.answer(steps)) {
+            Some(Measured::Perplexity(perplexity)) => (RunState::Done, Some(perplexity)),
+            Some(Measured::Diverged) => (RunState::Diverged, None),
+            None => (self.run_state(sweep, run), None),
+        };
+        Some(TrialRow { run, at, epochs, steps, state, perplexity })
     }
 
-    /// How many runs of a sweep that need not be here are answered by what is recorded.
-    pub fn known_runs(&self, sweep: &Sweep) -> u64 {
-        let family = sweep.family();
-        let answered = |known: &&super::ledger::RunEntry| {
+    /// How many runs of a sweep that need not be here are answered by what is recorded of the runs `ids`.
+    pub fn known_runs(&self, sweep: &Sweep, ids: Range<u32>) -> u64 {
+        let ids = ids.start..ids.end.min(self.ledger.run_count());
+        let known = ids.map(|id| self.ledger.run(RunId::new(id)));
+        let answered = known.filter(|known| known.run.family == *sweep.family()).filter(|known| {
             let wanted = sweep.wanted_steps(&known.coordinates());
             !wanted.is_empty() && wanted.into_iter().all(|step| known.answer(step).is_some())
-        };
-        let of_family =
-            self.ledger.runs().map(|(_, known)| known).filter(|known| known.run.family == *family);
-        of_family.filter(answered).count() as u64
+        });
+        answered.count() as u64
+    }
+
+    /// The workers with a session, and those whose leases have not ended yet, by incarnation.
+    pub fn worker_rows(&self, now: Moment) -> Vec<WorkerRow> {
+        let rows = self.fleet.iter().map(|(&incarnation, worker)| {
+            let hello = worker.hello.as_ref();
+            WorkerRow {
+                worker: worker.name.clone(),
+                incarnation,
+                connected: worker.stream.is_some(),
+                slots: hello.map_or(0, |hello| hello.slots),
+                isa: hello.map_or_else(String::new, |hello| hello.isa.clone()),
+                gflops_per_slot: hello.map_or(0.0, |hello| hello.gflops_per_slot),
+                speed: worker.speed(),
+                draining: worker.draining,
+                leases: worker.leases.keys().copied().collect(),
+                silent: now.since(worker.heard),
+            }
+        });
+        rows.collect()
     }
 
     /// Workers with a stream, and their slots.

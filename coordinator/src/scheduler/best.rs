@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use slalom_common::answer::Best;
 use slalom_common::outcome::Perplexity;
 use slalom_common::run::Shape;
 use slalom_common::sweep::Sweep;
@@ -30,17 +31,6 @@ impl Mean {
     fn rank(self) -> (bool, f64) {
         (self.seeds < self.seeds_wanted, self.value())
     }
-}
-
-/// The point with the lowest mean, among those with all seeds done once there is one.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Best {
-    /// Its sizes.
-    pub shape: Shape,
-    /// Its epochs.
-    pub epochs: u64,
-    /// Mean perplexity over the seeds finished.
-    pub mean: f64,
 }
 
 impl Points {

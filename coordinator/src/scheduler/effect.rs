@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use slalom_common::answer::{Best, Counts, Eta};
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{ContentHash, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
 use slalom_common::message::CoordinatorMessage;
 use slalom_common::outcome::{FailureReason, Perplexity};
 use slalom_common::sweep::Sweep;
 
-use super::best::Best;
 use super::event::{RequestId, StreamId};
-use super::ledger::Counts;
 use super::record::{Answer, Record};
 
 /// What follows from one event.
@@ -308,17 +307,6 @@ pub enum Requeue {
     Absent,
     /// More steps of it were wanted meanwhile.
     MoreWanted,
-}
-
-/// Predicted time left, and between what.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Eta {
-    /// The prediction, in seconds.
-    pub seconds: f64,
-    /// If all goes better than predicted.
-    pub low: f64,
-    /// If it goes worse.
-    pub high: f64,
 }
 
 impl Effects {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use slalom_common::answer::RunState;
 use slalom_common::id::{LeaseId, RunId};
 
 use super::Scheduler;
-use super::ledger::RunState;
 
 /// A broken invariant.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

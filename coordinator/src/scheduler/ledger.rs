@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use slalom_common::answer::{Counts, RunState};
 use slalom_common::cost::REFERENCE;
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName};
@@ -18,62 +19,6 @@ use super::record::{Answer, End, Grant, Record};
 
 /// Lost workers in a row, without a new milestone or checkpoint between, that fail a run (I8).
 pub const LOSSES_MAX: u32 = 20;
-
-/// A run in one sweep's view. There are no other states.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum RunState {
-    /// Wanted, and nobody has it.
-    Waiting,
-    /// Leased.
-    Running,
-    /// Every wanted step has a perplexity.
-    Done,
-    /// Every wanted step is answered, at least one trial by a divergence.
-    Diverged,
-    /// Given up after its attempts.
-    Failed,
-    /// Its sweep was cancelled before it was answered.
-    Cancelled,
-}
-
-impl RunState {
-    /// All of them, in the order of their use as an index.
-    pub const ALL: [Self; 6] =
-        [Self::Waiting, Self::Running, Self::Done, Self::Diverged, Self::Failed, Self::Cancelled];
-
-    /// Whether nothing more will come unless a person asks.
-    pub const fn is_over(self) -> bool {
-        match self {
-            Self::Waiting | Self::Running => false,
-            Self::Done | Self::Diverged | Self::Failed | Self::Cancelled => true,
-        }
-    }
-}
-
-/// How many runs of a sweep are in each state; they sum to the sweep's runs (I6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts([u64; 6]);
-
-impl Counts {
-    /// Runs in this state.
-    pub fn of(&self, state: RunState) -> u64 {
-        self.0[state as usize]
-    }
-
-    /// Runs in any state.
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    fn add(&mut self, state: RunState, runs: u64) {
-        self.0[state as usize] += runs;
-    }
-
-    fn shift(&mut self, from: RunState, to: RunState) {
-        self.0[from as usize] -= 1;
-        self.0[to as usize] += 1;
-    }
-}
 
 /// A sweep's place in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -334,6 +279,11 @@ impl Ledger {
     /// Every known run.
     pub fn runs(&self) -> impl Iterator<Item = (RunId, &RunEntry)> {
         (0..).map(RunId::new).zip(&self.runs)
+    }
+
+    /// How many runs are known; their ids are the numbers below it.
+    pub fn run_count(&self) -> u32 {
+        self.runs.len() as u32
     }
 
     /// A sweep by its place.

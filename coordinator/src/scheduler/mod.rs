@@ -33,6 +33,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use slalom_common::answer::RunState;
 use slalom_common::cost::REFERENCE;
 use slalom_common::id::{
     Incarnation, LeaseId, MessageNumber, NumericsVersion, RunId, RunKey, Step, SweepName,
@@ -48,7 +49,7 @@ use slalom_common::sweep::Sweep;
 use effect::{Effect, Effects, Leaving, Named, Notice, Reply, Requeue};
 use event::{Event, RequestId, Saying, StreamId};
 use fleet::{Fleet, Held, Worker};
-use ledger::{Ledger, RunState, SweepIndex, Transition, Verdict};
+use ledger::{Ledger, SweepIndex, Transition, Verdict};
 use order::{Order, Serve};
 use record::{Answer, End, Grant, Record};
 
@@ -92,7 +93,8 @@ impl Scheduler {
         for (id, lease) in ledger.leases_in_force() {
             let (incarnation, name) = ledger.holder(lease);
             let worker = fleet.entry(incarnation).or_insert_with(|| Worker::unheard(name.clone(), now));
-            worker.leases.insert(id, Held { predicted: 0.0, step: Step::new(0) });
+            let (step, predicted) = remaining(&ledger, &ledger.run(lease.run).run);
+            worker.leases.insert(id, Held { predicted, step });
         }
         let mut order = Order::default();
         for (index, entry) in ledger.sweeps() {
@@ -625,14 +627,7 @@ impl Scheduler {
             if granted.iter().any(|(_, _, earlier)| *earlier == run) {
                 continue;
             }
-            let wanted = self.ledger.wanted(&run);
-            let known = self.ledger.find(&run.key());
-            let from = known
-                .zip(wanted.first())
-                .and_then(|(id, &first_wanted)| self.ledger.resume_from(id, first_wanted))
-                .map_or(Step::new(0), |checkpoint| checkpoint.step);
-            let last = wanted.last().copied().unwrap_or(from);
-            let seconds = REFERENCE.run_seconds(at.shape, from, last, wanted.len(), run.family.valid_size);
+            let (from, seconds) = remaining(&self.ledger, &run);
             let worker = self.fleet.get_mut(&incarnation).expect("a taker is in the fleet");
             let predicted = seconds / worker.speed();
             worker.leases.insert(next, Held { predicted, step: from });
@@ -797,4 +792,16 @@ impl Scheduler {
         let (sweep, number, _) = self.ledger.run(run).views().next()?;
         Some(self.named(sweep, number, run))
     }
+}
+
+/// Where a run would go on, and the seconds of the reference core from there to its last wanted step.
+fn remaining(ledger: &Ledger, run: &Run) -> (Step, f64) {
+    let wanted = ledger.wanted(run);
+    let resume = ledger
+        .find(&run.key())
+        .zip(wanted.first())
+        .and_then(|(id, &first_wanted)| ledger.resume_from(id, first_wanted));
+    let from = resume.map_or(Step::new(0), |checkpoint| checkpoint.step);
+    let to = wanted.last().copied().unwrap_or(from);
+    (from, REFERENCE.run_seconds(run.shape, from, to, wanted.len(), run.family.valid_size))
 }

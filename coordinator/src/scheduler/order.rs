@@ -6,10 +6,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use slalom_common::answer::RunState;
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{RunNumber, SweepName};
 
-use super::ledger::{Ledger, RunState, SweepEntry, SweepIndex};
+use super::ledger::{Ledger, SweepEntry, SweepIndex};
 
 /// Which sweeps' runs are leased.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,1 +1,751 @@
+//! The scheduler, event by event: data in, effects out, invariants after each.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+use slalom_common::answer::TrialRow;
+use slalom_common::axis::Axis;
+use slalom_common::filter::Filter;
+use slalom_common::grid::{Axes, Grid};
+use slalom_common::id::{ContentHash, WorkerName};
+use slalom_common::message::PROTOCOL_VERSION;
+use slalom_common::outcome::{FailureReason, Perplexity};
+use slalom_common::run::Family;
+use slalom_common::settings::TrainingSettings;
+use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch};
+use slalom_common::trials;
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(30);
+
+fn settings() -> Settings {
+    Settings {
+        heartbeat: Duration::from_secs(5),
+        lease: LEASE,
+        checkpoint_every: Duration::from_mins(1),
+        progress_every: Duration::from_secs(10),
+        numerics: NumericsVersion::new(1),
+        serve: Serve::All,
+    }
+}
+
+fn axis(values: &[u64]) -> Axis {
+    Axis::new(values.to_vec()).expect("a valid axis")
+}
+
+fn draft(name: &str) -> Draft {
+    let axes = Axes {
+        nodes: axis(&[256, 512]),
+        batch_size: axis(&[64]),
+        unrollings: axis(&[10, 20]),
+        epochs: axis(&[500, 1000]),
+        seed: axis(&[0]),
+    };
+    Draft {
+        name: Some(name.parse().expect("a valid name")),
+        family: Family {
+            corpus: ContentHash::of(b"a text"),
+            valid_size: 1000,
+            training: TrainingSettings::default(),
+            numerics: NumericsVersion::new(1),
+        },
+        corpus: CorpusFacts { written: "synthetic".to_owned(), chars: 1_000_000 },
+        blocks: vec![Grid::new(axes, Vec::new()).expect("a valid grid")],
+        steps_per_epoch: StepsPerEpoch::Steps(1),
+        eval_every: 0,
+        policy: Policy::default(),
+    }
+}
+
+fn sweep(name: &str) -> Sweep {
+    Sweep::new(draft(name)).expect("a valid sweep")
+}
+
+fn name(text: &str) -> SweepName {
+    text.parse().expect("a valid name")
+}
+
+/// What a trainer would measure: a pure function of run and step.
+fn measured(run: &Run, step: Step) -> Milestone {
+    let key = u64::from(run.key().bytes()[0]);
+    let value = 2.0 + (key + step.number()) as f64 / 1000.0;
+    Milestone {
+        step,
+        measured: Measured::Perplexity(Perplexity::new(value).expect("a finite number")),
+        loss: Some(1.0),
+    }
+}
+
+/// A scheduler, its clock and its store: every record is kept, and invariants are checked after every event.
+struct World {
+    scheduler: Scheduler,
+    now: Moment,
+    records: Vec<Record>,
+    next_id: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Moment::default();
+        let scheduler = Scheduler::recover(settings(), now, Vec::new());
+        Self { scheduler, now, records: Vec::new(), next_id: 0 }
+    }
+
+    fn handle(&mut self, event: Event) -> Effects {
+        let effects = self.scheduler.handle(self.now, event);
+        self.records.extend(effects.records.clone());
+        invariants::check(&self.scheduler).expect("no invariant is broken");
+        effects
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn submit(&mut self, sweep: Sweep) -> (Reply, Effects) {
+        let request = RequestId(self.fresh());
+        let effects = self.handle(Event::Submit { request, sweep: Box::new(sweep) });
+        (reply(&effects), effects)
+    }
+
+    fn join(&mut self, worker: &str, slots: u32) -> (Peer, Effects) {
+        let peer = Peer {
+            incarnation: Incarnation::new(self.fresh().into()),
+            worker: worker.parse().expect("a valid name"),
+            slots,
+            stream: StreamId(0),
+            reports: 0,
+        };
+        self.greet(peer, LeasesHeld::default())
+    }
+
+    fn greet(&mut self, mut peer: Peer, held: LeasesHeld) -> (Peer, Effects) {
+        peer.stream = StreamId(self.fresh());
+        let hello = Hello {
+            protocol_version: PROTOCOL_VERSION,
+            worker: peer.worker.clone(),
+            incarnation: peer.incarnation,
+            slots: peer.slots,
+            numerics: NumericsVersion::new(1),
+            isa: "portable".to_owned(),
+            speed: 1.0,
+            gflops_per_slot: 1.0,
+            held,
+        };
+        let effects = self.handle(Event::WorkerJoined { stream: peer.stream, hello });
+        (peer, effects)
+    }
+
+    fn say(&mut self, peer: &Peer, saying: Saying) -> Effects {
+        self.handle(Event::Said { stream: peer.stream, incarnation: peer.incarnation, saying })
+    }
+
+    fn report(&mut self, peer: &mut Peer, lease: LeaseId, report: Report) -> Effects {
+        peer.reports += 1;
+        let number = MessageNumber::new(peer.reports);
+        self.say(peer, Saying::Reported { number, lease, report })
+    }
+
+    fn finish(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
+        let milestones = lease.wanted.iter().map(|&step| measured(&lease.run, step)).collect();
+        self.report(peer, lease.id, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
+    }
+
+    fn fail(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
+        let how = LeaseEnd::Failed { reason: FailureReason::Panic, detail: "index out of bounds".to_owned() };
+        self.report(peer, lease.id, Report::LeaseEnded { milestones: Vec::new(), how })
+    }
+
+    fn wait(&mut self, time: Duration) -> Effects {
+        self.now = self.now + time;
+        self.handle(Event::Tick)
+    }
+
+    /// kill -9 and a start from what was stored.
+    fn restart(&mut self) {
+        self.scheduler = Scheduler::recover(settings(), self.now, self.records.clone());
+        invariants::check(&self.scheduler).expect("no invariant is broken by a restart");
+    }
+
+    fn trial_rows(&self, sweep: SweepIndex) -> Vec<TrialRow> {
+        let formula = &self.scheduler.ledger().sweep(sweep).sweep;
+        let row = |(at, epochs)| self.scheduler.trial_row(sweep, at, epochs).expect("a trial of the sweep");
+        trials::in_order(formula).map(row).collect()
+    }
+
+    fn counts(&self, sweep: &str) -> [u64; 6] {
+        let index = self.scheduler.ledger().find_sweep(&name(sweep)).expect("a known sweep");
+        RunState::ALL.map(|state| self.scheduler.ledger().sweep(index).counts.of(state))
+    }
+}
+
+struct Peer {
+    incarnation: Incarnation,
+    worker: WorkerName,
+    slots: u32,
+    stream: StreamId,
+    reports: u64,
+}
+
+fn reply(effects: &Effects) -> Reply {
+    let replies = effects.after_commit.iter().filter_map(|effect| match effect {
+        Effect::Reply { reply, .. } => Some(reply.clone()),
+        _ => None,
+    });
+    replies.last().expect("a call is answered")
+}
+
+fn sent(effects: &Effects) -> Vec<&CoordinatorMessage> {
+    let messages = effects.after_commit.iter().filter_map(|effect| match effect {
+        Effect::Send { message, .. } => Some(message),
+        _ => None,
+    });
+    messages.collect()
+}
+
+fn grants(effects: &Effects) -> Vec<Lease> {
+    let granted = sent(effects).into_iter().filter_map(|message| match message {
+        CoordinatorMessage::Grants(leases) => Some(leases.clone()),
+        _ => None,
+    });
+    granted.flatten().collect()
+}
+
+fn notices(effects: &Effects) -> Vec<&Notice> {
+    let all = effects.now.iter().chain(&effects.after_commit);
+    all.filter_map(|effect| match effect {
+        Effect::Announce(notice) => Some(notice),
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn a_free_slot_gets_the_longest_run_and_nothing_leaves_before_the_commit() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (_, effects) = world.join("hill", 2);
+    let shapes: Vec<(u32, u32)> =
+        grants(&effects).iter().map(|lease| (lease.run.shape.nodes, lease.run.shape.unrollings)).collect();
+    assert_eq!(shapes, [(512, 20), (512, 10)]);
+    assert!(effects.now.is_empty(), "welcome and grants wait for the commit: {:?}", effects.now);
+    assert!(matches!(sent(&effects)[0], CoordinatorMessage::Welcome(_)), "the welcome comes first");
+    assert_eq!(world.counts("a"), [2, 2, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_run_answers_all_its_epochs_and_the_last_one_ends_the_sweep() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    let leases = grants(&effects);
+    assert_eq!(leases.len(), 4);
+    assert_eq!(leases[0].wanted, [Step::new(500), Step::new(1000)]);
+    for lease in &leases[..3] {
+        world.finish(&mut hill, lease);
+    }
+    let effects = world.finish(&mut hill, &leases[3]);
+    assert_eq!(world.counts("a"), [0, 0, 4, 0, 0, 0]);
+    assert!(matches!(notices(&effects).last(), Some(Notice::SweepDone { .. })));
+    let acknowledged = sent(&effects);
+    assert_eq!(acknowledged, [&CoordinatorMessage::Acknowledged(MessageNumber::new(4))]);
+}
+
+#[test]
+fn a_second_sweep_over_the_same_runs_is_done_at_once() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    for lease in grants(&effects) {
+        world.finish(&mut hill, &lease);
+    }
+    let (_, effects) = world.submit(sweep("b"));
+    assert_eq!(world.counts("b"), [0, 0, 4, 0, 0, 0]);
+    assert!(grants(&effects).is_empty());
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::SweepDone { .. })));
+}
+
+#[test]
+fn a_longer_sweep_wants_only_the_steps_that_are_not_answered() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    let leases = grants(&effects);
+    let checkpoint = CheckpointName { step: Step::new(900), blob: ContentHash::of(b"state") };
+    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, checkpoint });
+    for lease in &leases {
+        world.finish(&mut hill, lease);
+    }
+    let mut longer = draft("b");
+    let axes = Axes { epochs: axis(&[1000, 2000]), ..longer.blocks[0].axes().clone() };
+    longer.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    let (_, effects) = world.submit(Sweep::new(longer).expect("a valid sweep"));
+    let again = grants(&effects);
+    assert!(again.iter().all(|lease| lease.wanted == [Step::new(2000)]));
+    let same = again.iter().find(|lease| lease.run == leases[0].run).expect("every run is longer now");
+    assert_eq!(same.resume, Some(checkpoint));
+}
+
+#[test]
+fn a_checkpoint_past_an_unrecorded_milestone_is_not_resumed_from() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    for (step, content) in [(400, b"early"), (600, b"later")] {
+        let checkpoint = CheckpointName { step: Step::new(step), blob: ContentHash::of(content) };
+        world.say(&hill, Saying::CheckpointStored { lease: lease.id, checkpoint });
+    }
+    world.wait(LEASE);
+    let (_, effects) = world.join("heir", 1);
+    let again = grants(&effects).remove(0);
+    assert_eq!(again.run, lease.run);
+    assert_eq!(again.resume.map(|checkpoint| checkpoint.step), Some(Step::new(400)), "500 has no answer");
+}
+
+#[test]
+fn a_silent_worker_loses_its_runs_and_no_attempt_is_spent() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (_, effects) = world.join("doomed", 1);
+    let lost = grants(&effects).remove(0);
+    world.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(world.counts("a"), [3, 1, 0, 0, 0, 0]);
+    let effects = world.wait(Duration::from_millis(1));
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::LeaseExpired { .. })));
+    assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+    let (_, effects) = world.join("heir", 1);
+    let again = grants(&effects).remove(0);
+    assert_eq!(again.run, lost.run, "it is the longest again");
+    assert!(again.id > lost.id);
+    let attempts: Vec<u32> = notices(&effects)
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::RunLeased { attempt, .. } => Some(*attempt),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(attempts, [1]);
+}
+
+#[test]
+fn twenty_lost_workers_in_a_row_fail_a_run_and_a_milestone_between_does_not() {
+    let mut world = World::new();
+    let mut one = draft("a");
+    let axes = Axes { nodes: axis(&[8]), unrollings: axis(&[1]), ..one.blocks[0].axes().clone() };
+    one.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    world.submit(Sweep::new(one).expect("a valid sweep"));
+    for _ in 0..19 {
+        world.join("doomed", 1);
+        world.wait(LEASE);
+    }
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.wait(LEASE);
+    for _ in 0..18 {
+        world.join("doomed", 1);
+        world.wait(LEASE);
+    }
+    assert_eq!(world.counts("a"), [1, 0, 0, 0, 0, 0]);
+    world.join("doomed", 1);
+    world.wait(LEASE);
+    assert_eq!(world.counts("a"), [0, 0, 0, 0, 1, 0], "the loss after the milestone was the first of twenty");
+}
+
+#[test]
+fn a_run_that_fails_three_times_is_failed_until_somebody_says_retry() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let mut lease = grants(&effects).remove(0);
+    let poison = lease.run;
+    for _ in 0..2 {
+        let effects = world.fail(&mut hill, &lease);
+        lease = grants(&effects).remove(0);
+        assert_eq!(lease.run, poison, "the longest comes again");
+    }
+    let effects = world.fail(&mut hill, &lease);
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunFailed { attempts: 3, .. })));
+    assert_ne!(grants(&effects)[0].run, poison);
+    assert_eq!(world.counts("a"), [2, 1, 0, 0, 1, 0]);
+    let request = RequestId(world.fresh());
+    let effects = world.handle(Event::Retry { request, sweep: name("a") });
+    assert_eq!(reply(&effects), Reply::Retried { runs: 1 });
+    assert_eq!(world.counts("a"), [3, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn the_same_answer_again_changes_nothing_and_is_acknowledged_again() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let report = Report::Milestone(measured(&lease.run, Step::new(500)));
+    world.report(&mut hill, lease.id, report.clone());
+    hill.reports = 0;
+    let effects = world.report(&mut hill, lease.id, report);
+    assert!(effects.records.is_empty());
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+}
+
+#[test]
+fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut slow, effects) = world.join("slow", 1);
+    let first = grants(&effects).remove(0);
+    world.wait(LEASE);
+    let (mut quick, effects) = world.join("quick", 1);
+    let second = grants(&effects).remove(0);
+    assert_eq!(first.run, second.run);
+    world.report(&mut quick, second.id, Report::Milestone(measured(&second.run, Step::new(500))));
+    let held = LeasesHeld { leases: vec![first.id], received_max: Some(first.id) };
+    let (back, effects) = world.greet(slow, held);
+    slow = back;
+    assert!(
+        sent(&effects).contains(&&CoordinatorMessage::Cancelled(vec![first.id])),
+        "it is told to drop it"
+    );
+    let other = Milestone {
+        measured: Measured::Perplexity(Perplexity::new(99.0).expect("finite")),
+        ..measured(&first.run, Step::new(500))
+    };
+    let effects = world.report(&mut slow, first.id, Report::Milestone(other));
+    let conflict = notices(&effects).into_iter().find_map(|notice| match notice {
+        Notice::ResultConflict { kept_worker, refused_worker, .. } => {
+            Some((kept_worker.to_string(), refused_worker.to_string()))
+        }
+        _ => None,
+    });
+    assert_eq!(conflict, Some(("quick".to_owned(), "slow".to_owned())));
+    let run = world.scheduler.ledger().find(&first.run.key()).expect("a known run");
+    let kept = world.scheduler.ledger().run(run).answer(Step::new(500));
+    assert_eq!(kept, Some(measured(&first.run, Step::new(500)).measured));
+}
+
+#[test]
+fn the_last_answer_from_a_stale_lease_is_welcome_and_stops_the_heir() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (slow, effects) = world.join("slow", 1);
+    let first = grants(&effects).remove(0);
+    world.wait(LEASE);
+    let (_, effects) = world.join("heir", 1);
+    let second = grants(&effects).remove(0);
+    assert_eq!(first.run, second.run);
+    let held = LeasesHeld { leases: vec![first.id], received_max: Some(first.id) };
+    let (mut slow, _) = world.greet(slow, held);
+    let effects = world.finish(&mut slow, &first);
+    assert!(sent(&effects).contains(&&CoordinatorMessage::Cancelled(vec![second.id])));
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunDone { .. })));
+}
+
+#[test]
+fn a_failure_under_a_stale_lease_spends_no_attempt() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (slow, effects) = world.join("slow", 1);
+    let first = grants(&effects).remove(0);
+    world.wait(LEASE);
+    let (mut slow, _) =
+        world.greet(slow, LeasesHeld { leases: vec![first.id], received_max: Some(first.id) });
+    let before = world.records.len();
+    world.fail(&mut slow, &first);
+    let stale = |record: &Record| matches!(record, Record::LeaseEnded { lease, .. } if *lease == first.id);
+    assert!(!world.records[before..].iter().any(stale));
+}
+
+#[test]
+fn a_divergence_answers_every_later_step_and_is_not_retried() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let milestones = vec![measured(&lease.run, Step::new(500))];
+    let how = LeaseEnd::Diverged { at: Step::new(700) };
+    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones, how });
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunDiverged { .. })));
+    assert_eq!(world.counts("a"), [2, 1, 0, 1, 0, 0]);
+    let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
+    let rows = world.trial_rows(index);
+    let states: Vec<RunState> =
+        rows.iter().filter(|row| row.at.shape == lease.run.shape).map(|row| row.state).collect();
+    assert_eq!(states, [RunState::Done, RunState::Diverged]);
+}
+
+#[test]
+fn a_milestone_past_a_recorded_divergence_is_a_conflict() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let how = LeaseEnd::Diverged { at: Step::new(500) };
+    world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
+    let at = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    assert!(
+        matches!(at.records[0], Record::MilestoneReached { .. }),
+        "500 steps were applied before step 500"
+    );
+    let past = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(501))));
+    assert!(matches!(past.records[0], Record::ConflictFound { .. }));
+}
+
+#[test]
+fn a_restart_grants_only_waiting_runs_and_gives_old_leases_one_whole_lease_time() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (old, effects) = world.join("old", 1);
+    let held = grants(&effects).remove(0);
+    world.wait(LEASE - Duration::from_secs(1));
+    world.restart();
+    let (_, effects) = world.join("new", 4);
+    assert_eq!(grants(&effects).len(), 3);
+    assert!(grants(&effects).iter().all(|lease| lease.run != held.run));
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.counts("a"), [0, 4, 0, 0, 0, 0]);
+    let (mut old, effects) =
+        world.greet(old, LeasesHeld { leases: vec![held.id], received_max: Some(held.id) });
+    assert!(grants(&effects).is_empty(), "it holds what it was granted");
+    world.finish(&mut old, &held);
+    assert_eq!(world.counts("a"), [0, 3, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_grant_that_never_arrived_is_sent_again() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let lost = grants(&effects);
+    world.restart();
+    let (_, effects) = world.greet(hill, LeasesHeld::default());
+    assert_eq!(grants(&effects), lost);
+}
+
+#[test]
+fn a_lease_that_its_living_worker_does_not_have_is_gone() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let held = LeasesHeld { leases: Vec::new(), received_max: Some(lease.id) };
+    let effects = world.say(&hill, Saying::Heartbeat(held));
+    assert_eq!(grants(&effects)[0].run, lease.run, "it waits again, and is the longest");
+}
+
+#[test]
+fn a_draining_worker_gets_nothing_more_and_leaves_without_a_warning() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    world.say(&hill, Saying::Draining);
+    let how = LeaseEnd::HandedBack;
+    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
+    assert!(grants(&effects).is_empty());
+    let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
+    assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn cancelling_ends_a_lease_only_if_no_other_active_sweep_wants_the_run() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    world.submit(sweep("b"));
+    let (_, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let request = RequestId(world.fresh());
+    let effects = world.handle(Event::Cancel { request, sweep: name("a") });
+    assert!(sent(&effects).is_empty());
+    assert_eq!(world.counts("a"), [0, 0, 0, 0, 0, 4]);
+    assert_eq!(world.counts("b"), [3, 1, 0, 0, 0, 0]);
+    let request = RequestId(world.fresh());
+    let effects = world.handle(Event::Cancel { request, sweep: name("b") });
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Cancelled(vec![lease.id])]);
+    let (reply, effects) = world.submit(sweep("b"));
+    assert_eq!(reply, Reply::Submitted { sweep: name("b"), created: true });
+    assert_eq!(grants(&effects).len(), 1, "submitting it again makes it active");
+}
+
+#[test]
+fn the_same_formula_under_its_name_is_the_same_sweep_and_another_is_refused() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (reply, effects) = world.submit(sweep("a"));
+    assert_eq!(reply, Reply::Submitted { sweep: name("a"), created: false });
+    assert!(effects.records.is_empty());
+    let other = Sweep::new(Draft { eval_every: 100, ..draft("a") }).expect("a valid sweep");
+    let (reply, effects) = world.submit(other);
+    assert!(matches!(reply, Reply::NameTaken { .. }));
+    assert!(effects.records.is_empty());
+}
+
+#[test]
+fn sweeps_share_slots_in_turn() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let mut other = draft("b");
+    other.family.valid_size = 999;
+    world.submit(Sweep::new(other).expect("a valid sweep"));
+    let (_, effects) = world.join("hill", 4);
+    let sizes: Vec<u64> = grants(&effects).iter().map(|lease| lease.run.family.valid_size).collect();
+    assert_eq!(sizes, [1000, 999, 1000, 999]);
+}
+
+#[test]
+fn what_is_excluded_is_never_leased() {
+    let mut world = World::new();
+    let mut holed = draft("a");
+    let axes = holed.blocks[0].axes().clone();
+    let filter = Filter::compile("nodes == 512 && unrollings == 20").expect("a valid filter");
+    holed.blocks = vec![Grid::new(axes, vec![filter]).expect("a valid grid")];
+    world.submit(Sweep::new(holed).expect("a valid sweep"));
+    let (_, effects) = world.join("hill", 4);
+    assert_eq!(grants(&effects).len(), 3);
+    assert!(
+        grants(&effects).iter().all(|lease| (lease.run.shape.nodes, lease.run.shape.unrollings) != (512, 20))
+    );
+}
+
+#[test]
+fn a_lease_of_another_stores_life_is_refused_and_acknowledged() {
+    let mut world = World::new();
+    let (mut hill, _) = world.join("hill", 1);
+    let how = LeaseEnd::Finished;
+    let report = Report::LeaseEnded { milestones: Vec::new(), how };
+    let effects = world.report(&mut hill, LeaseId::new(7), report);
+    assert!(effects.records.is_empty());
+    assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+}
+
+/// One thing that may happen in [`whatever_happens_every_trial_ends_with_its_own_bits`].
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Join,
+    Finish,
+    MilestoneThenSilence,
+    Fail,
+    HandBack,
+    CheckpointAt(u64),
+    Disconnect,
+    Return,
+    Wait,
+    Restart,
+    Repeat,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        2 => Just(Fate::Join),
+        4 => Just(Fate::Finish),
+        2 => Just(Fate::MilestoneThenSilence),
+        1 => Just(Fate::Fail),
+        2 => Just(Fate::HandBack),
+        2 => (0..1000_u64).prop_map(Fate::CheckpointAt),
+        1 => Just(Fate::Disconnect),
+        2 => Just(Fate::Return),
+        1 => Just(Fate::Wait),
+        1 => Just(Fate::Restart),
+        2 => Just(Fate::Repeat),
+    ]
+}
+
+proptest! {
+    /// Faults in any order, then calm: every run is done with the bits of the pure function, or failed after its attempts
+    /// (I1, I5, I6, I8); `World` checks the invariants of a state after each event.
+    #[test]
+    fn whatever_happens_every_trial_ends_with_its_own_bits(fates in proptest::collection::vec(fate(), 0..60)) {
+        let mut world = World::new();
+        world.submit(sweep("a"));
+        let mut peers: Vec<(Peer, Vec<Lease>)> = Vec::new();
+        let mut last: Option<(usize, LeaseId, Report)> = None;
+        let keep = |held: &mut Vec<Lease>, effects: &Effects| held.extend(grants(effects));
+        for (turn, fate) in fates.into_iter().enumerate() {
+            let place = turn % peers.len().max(1);
+            match (fate, peers.get_mut(place)) {
+                (Fate::Join, _) | (_, None) => {
+                    let (peer, effects) = world.join("hill", 2);
+                    let mut held = Vec::new();
+                    keep(&mut held, &effects);
+                    peers.push((peer, held));
+                }
+                (Fate::Finish, Some((peer, held))) => if let Some(lease) = held.pop() {
+                    let effects = world.finish(peer, &lease);
+                    keep(held, &effects);
+                }
+                (Fate::MilestoneThenSilence, Some((peer, held))) => if let Some(lease) = held.last() {
+                    let report = Report::Milestone(measured(&lease.run, lease.wanted[0]));
+                    last = Some((place, lease.id, report.clone()));
+                    world.report(peer, lease.id, report);
+                    world.wait(LEASE);
+                }
+                (Fate::Fail, Some((peer, held))) => if let Some(lease) = held.pop() {
+                    let effects = world.fail(peer, &lease);
+                    keep(held, &effects);
+                }
+                (Fate::HandBack, Some((peer, held))) => if let Some(lease) = held.pop() {
+                    let report = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
+                    let effects = world.report(peer, lease.id, report);
+                    keep(held, &effects);
+                }
+                (Fate::CheckpointAt(step), Some((peer, held))) => if let Some(lease) = held.last() {
+                    let blob = ContentHash::of(&step.to_le_bytes());
+                    let checkpoint = CheckpointName { step: Step::new(step), blob };
+                    world.say(peer, Saying::CheckpointStored { lease: lease.id, checkpoint });
+                }
+                (Fate::Disconnect, Some((peer, _))) => {
+                    let (stream, incarnation) = (peer.stream, peer.incarnation);
+                    world.handle(Event::StreamClosed { stream, incarnation });
+                }
+                (Fate::Return, Some(_)) => {
+                    let (peer, mut held) = peers.swap_remove(place);
+                    let leases = held.iter().map(|lease| lease.id).collect();
+                    let received_max = held.iter().map(|lease| lease.id).max();
+                    let (peer, effects) = world.greet(peer, LeasesHeld { leases, received_max });
+                    keep(&mut held, &effects);
+                    held.sort_by_key(|lease| lease.id);
+                    held.dedup_by_key(|lease| lease.id);
+                    peers.push((peer, held));
+                }
+                (Fate::Wait, Some(_)) => {
+                    world.wait(LEASE / 2);
+                }
+                (Fate::Restart, Some(_)) => world.restart(),
+                (Fate::Repeat, Some(_)) => if let Some((place, lease, report)) = last.clone() {
+                    if let Some((peer, _)) = peers.get_mut(place) {
+                        world.report(peer, lease, report);
+                    }
+                }
+            }
+        }
+        world.wait(LEASE);
+        let (mut calm, mut effects) = world.join("calm", 4);
+        let mut rounds = 0;
+        let mut held = Vec::new();
+        loop {
+            keep(&mut held, &effects);
+            let Some(lease) = held.pop() else { break };
+            effects = world.finish(&mut calm, &lease);
+            rounds += 1;
+            prop_assert!(rounds < 50, "the sweep does not end");
+        }
+        let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
+        prop_assert!(world.scheduler.ledger().sweep(index).is_done());
+        let family = *world.scheduler.ledger().sweep(index).sweep.family();
+        for row in world.trial_rows(index) {
+            let run = Run { family, shape: row.at.shape, seed: row.at.seed };
+            match row.perplexity {
+                Some(perplexity) => {
+                    prop_assert_eq!(Measured::Perplexity(perplexity), measured(&run, row.steps).measured);
+                }
+                None => prop_assert_eq!(row.state, RunState::Failed),
+            }
+        }
+        let conflict = world.records.iter().find(|record| matches!(record, Record::ConflictFound { .. }));
+        prop_assert_eq!(conflict, None);
+    }
+}

@@ -1,0 +1,366 @@
+//! The worker in service: sessions with a coordinator, slots, heartbeats, reconnects, drain.
+//!
+//! One task owns the session ([`session`], pure) and carries out what it asks for; [`slot`]s are OS threads that it
+//! talks to by bounded queues, so no heartbeat waits for training and no training for the network. If the coordinator
+//! is gone the slots train on and the session keeps what they report until one is back.
+//!
+//! | queue | bound | when full |
+//! | --- | --- | --- |
+//! | news from slots | [`NEWS_MAX`] | milestones and ends wait; progress is dropped |
+//! | messages up | twice [`session::WINDOW`] | reports always fit; heartbeats, progress and notices of checkpoints are dropped |
+//! | messages down | 64 | the network waits |
+//! | leases for a slot | 1 | cannot be: a slot is given one only while it is free |
+
+pub mod backoff;
+pub mod blobs;
+pub mod cache;
+mod link;
+pub mod memory;
+pub mod session;
+pub mod slot;
+pub mod speed;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slalom_common::corpus::cache::Cache;
+use slalom_common::id::{Incarnation, WorkerName};
+use slalom_common::message::WorkerMessage;
+use slalom_common::moment::Moment;
+use slalom_common::run::NUMERICS;
+use slalom_proto::v1;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::kernels::Kernels;
+use crate::trainer::TrainerError;
+use backoff::{Backoff, Bounds};
+use blobs::Blobs;
+use cache::Corpora;
+use link::{Link, LinkEvent, LinkLoss};
+use memory::Memory;
+use session::{Effect, Event, Identity, Session, SlotId};
+use slot::{News, Slot, Tools};
+
+/// What slots have said and the agent has not yet heard.
+pub const NEWS_MAX: usize = 256;
+/// A drain that is not over after so long is cut short: the process is to be gone within 30 s.
+const DRAIN_WITHIN: Duration = Duration::from_secs(25);
+
+/// How long a stream may take to end once nothing more goes up on it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What an agent is told; there are no defaults here but those of [`Bounds`].
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// URLs, at least one, tried in turn.
+    pub coordinators: Vec<String>,
+    /// Runs at a time, from 1.
+    pub slots: u32,
+    /// For people.
+    pub name: WorkerName,
+    /// This process.
+    pub incarnation: Incarnation,
+    /// The folder of corpora.
+    pub cache: PathBuf,
+    /// What to train with.
+    pub kernels: Kernels,
+    /// Between two attempts to connect, or to transfer bytes.
+    pub reconnect: Bounds,
+}
+
+/// How to end an agent.
+#[derive(Clone, Default, Debug)]
+pub struct Shutdown {
+    /// Checkpoint what trains, hand everything back, be acknowledged, return.
+    pub drain: CancellationToken,
+    /// Return at once; the coordinator finds out by silence.
+    pub stop: CancellationToken,
+}
+
+/// Why an agent could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Nobody to work for.
+    #[error("no coordinator is given")]
+    NoCoordinator,
+    /// No address of a coordinator.
+    #[error("`{coordinator}` is not the URL of a coordinator")]
+    Address {
+        /// As given.
+        coordinator: String,
+        /// Why not.
+        source: tonic::transport::Error,
+    },
+    /// The coordinator will have nothing to do with this build.
+    #[error("the coordinator at {coordinator} refuses this worker: {reason}")]
+    Refused {
+        /// Which one.
+        coordinator: String,
+        /// In its words.
+        reason: String,
+    },
+    /// The machine gives no thread.
+    #[error("no thread for a slot")]
+    Thread(#[source] std::io::Error),
+    /// The machine has no memory for the smallest model.
+    #[error("cannot measure the speed of a slot")]
+    Speed(#[source] TrainerError),
+}
+
+/// Works for a coordinator until told to end. Cancelling `shutdown.drain` returns when all is handed back, at most
+/// half a minute later; `shutdown.stop` at once, while slots may finish the step they are in.
+///
+/// # Errors
+/// If there is nothing to begin with, or a coordinator says not to try again; never because one is away.
+pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
+    let (mut agent, news) = Agent::new(config).await?;
+    agent.serve(news, &shutdown).await
+}
+
+struct Agent {
+    session: Session,
+    slots: Vec<Slot>,
+    coordinators: Vec<(String, Endpoint)>,
+    /// Which of them the present link is to.
+    present: usize,
+    link: Link,
+    up: Option<mpsc::Sender<v1::WorkerMessage>>,
+    /// The connection that bytes go on, shown to slots.
+    channel: watch::Sender<Option<Channel>>,
+    backoff: Backoff,
+    /// The origin of every [`Moment`].
+    start: Instant,
+    drain_by: Option<Instant>,
+    has_left: bool,
+}
+
+impl Agent {
+    async fn new(config: AgentConfig) -> Result<(Self, mpsc::Receiver<News>), AgentError> {
+        let AgentConfig { coordinators, slots, name, incarnation, cache, kernels, reconnect } = config;
+        let coordinators = endpoints(coordinators)?;
+        let first = coordinators.first().ok_or(AgentError::NoCoordinator)?.1.clone();
+        let measured = tokio::task::spawn_blocking(move || speed::measure(kernels)).await;
+        let speed =
+            measured.expect("measuring does not panic, nor is it cancelled").map_err(AgentError::Speed)?;
+        let identity = Identity {
+            worker: name,
+            incarnation,
+            slots,
+            numerics: NUMERICS,
+            isa: kernels.name().to_string(),
+            speed: speed.relative,
+            gflops_per_slot: speed.gflops,
+        };
+
+        let (channel, shown) = watch::channel(None);
+        let (said, news) = mpsc::channel(NEWS_MAX);
+        let runtime = tokio::runtime::Handle::current();
+        let blobs = Blobs::new(shown, reconnect);
+        let memory = Memory::detect();
+        tracing::info!(
+            worker = %identity.worker,
+            %incarnation,
+            slots,
+            isa = %identity.isa,
+            speed = speed.relative,
+            gflops_per_slot = speed.gflops,
+            memory_bytes = memory.bytes_max(),
+            cache = %cache.display(),
+            "worker started"
+        );
+        let tools = Tools {
+            kernels,
+            corpora: Arc::new(Corpora::new(Cache::new(cache), blobs.clone(), runtime.clone())),
+            memory: Arc::new(memory),
+            blobs,
+            runtime,
+            news: said,
+        };
+        let slots = spawn_slots(slots, &tools).map_err(AgentError::Thread)?;
+        let agent = Self {
+            session: Session::new(identity),
+            slots,
+            coordinators,
+            present: 0,
+            link: Link::open(first, Duration::ZERO),
+            up: None,
+            channel,
+            backoff: Backoff::new(reconnect),
+            start: Instant::now(),
+            drain_by: None,
+            has_left: false,
+        };
+        Ok((agent, news))
+    }
+
+    async fn serve(&mut self, mut news: mpsc::Receiver<News>, shutdown: &Shutdown) -> Result<(), AgentError> {
+        while !self.has_left {
+            let due = self.session.due().map(|due| self.start + due.since(Moment::default()));
+            tokio::select! {
+                // The order matters: a timer that is due goes before any amount of news and messages.
+                biased;
+                () = shutdown.stop.cancelled() => {
+                    self.stop_slots();
+                    tracing::warn!(leases = self.session.held_count(), "worker stopped");
+                    return Ok(());
+                }
+                () = at(self.drain_by) => {
+                    self.stop_slots();
+                    let unacknowledged = self.session.unacknowledged_count();
+                    tracing::warn!(leases = self.session.held_count(), unacknowledged, "drain cut short");
+                    return Ok(());
+                }
+                () = at(due) => self.tell(Event::TimePassed),
+                () = shutdown.drain.cancelled(), if self.drain_by.is_none() => {
+                    self.drain_by = Some(Instant::now() + DRAIN_WITHIN);
+                    tracing::info!(leases = self.session.held_count(), "drain begun");
+                    self.tell(Event::DrainRequested);
+                }
+                event = self.link.next() => self.on_link(event)?,
+                Some((lease, said)) = news.recv() => self.tell(Event::Slot { lease, news: said }),
+            }
+        }
+        self.close().await;
+        tracing::info!("worker left");
+        Ok(())
+    }
+
+    fn on_link(&mut self, event: LinkEvent) -> Result<(), AgentError> {
+        match event {
+            LinkEvent::Connected { up, channel } => {
+                self.up = Some(up);
+                self.channel.send_replace(Some(channel));
+                self.tell(Event::Connected);
+            }
+            LinkEvent::Received(message) => {
+                let was_live = self.session.is_live();
+                self.tell(Event::Received(message));
+                if self.session.is_live() && !was_live {
+                    self.backoff.reset();
+                    tracing::info!(coordinator = %self.coordinators[self.present].0, "session opened");
+                }
+            }
+            LinkEvent::Lost(LinkLoss::Refused(status)) => {
+                self.stop_slots();
+                return Err(AgentError::Refused {
+                    coordinator: self.coordinators[self.present].0.clone(),
+                    reason: status.message().to_owned(),
+                });
+            }
+            LinkEvent::Lost(loss) => self.reconnect(&loss),
+        }
+        Ok(())
+    }
+
+    /// Gives the present link up, and tries the next coordinator after a while.
+    fn reconnect(&mut self, why: &(dyn std::error::Error + 'static)) {
+        let coordinator = &self.coordinators[self.present].0;
+        let retry = self.backoff.after_failure(random());
+        let (retry_ms, tries) = (retry.as_millis() as u64, self.backoff.failures());
+        // A long absence is a few lines, not one a try.
+        if tries.is_power_of_two() {
+            tracing::warn!(%coordinator, error = why, tries, retry_ms, "coordinator away");
+        } else {
+            tracing::debug!(%coordinator, error = why, tries, retry_ms, "coordinator away");
+        }
+        self.up = None;
+        self.channel.send_replace(None);
+        self.present = (self.present + 1) % self.coordinators.len();
+        self.link = Link::open(self.coordinators[self.present].1.clone(), retry);
+        self.tell(Event::Disconnected);
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = Moment::new(self.start.elapsed());
+        for effect in self.session.handle(now, event) {
+            match effect {
+                Effect::Send(message) => self.send(&message),
+                Effect::Start { slot, lease, checkpoint_every } => {
+                    self.slots[slot.0 as usize].start(lease, checkpoint_every);
+                }
+                Effect::Stop { slot, how } => self.slots[slot.0 as usize].stop(how),
+                Effect::BreakOff(breach) => self.reconnect(&breach),
+                Effect::Leave => self.has_left = true,
+            }
+        }
+    }
+
+    /// Nothing more goes up: ends the stream in good order, so that the coordinator need not wait for silence.
+    async fn close(&mut self) {
+        if self.up.take().is_none() {
+            return;
+        }
+        let closed = async { while !matches!(self.link.next().await, LinkEvent::Lost(_)) {} };
+        // Whether it closed or not, all is acknowledged.
+        let _ = timeout(CLOSE_WITHIN, closed).await;
+    }
+
+    /// Into the stream's queue. What may be lost leaves room for what may not.
+    fn send(&mut self, message: &WorkerMessage) {
+        let Some(up) = &self.up else {
+            return;
+        };
+        let may_be_lost = match message {
+            WorkerMessage::Heartbeat(_)
+            | WorkerMessage::Progress { .. }
+            | WorkerMessage::CheckpointStored { .. } => true,
+            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining => false,
+        };
+        if may_be_lost && up.capacity() <= link::UP_MAX / 2 + 2 {
+            return;
+        }
+        match up.try_send(message.to_wire()) {
+            // A queue whose stream is gone takes nothing: the link says so next, and the session sends it again.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            // Never while the session keeps its window; were it to, the next stream would carry it.
+            Err(mpsc::error::TrySendError::Full(_)) => self.reconnect(&LinkLoss::QueueFull),
+        }
+    }
+
+    fn stop_slots(&self) {
+        for slot in &self.slots {
+            slot.stop(session::Stop::Drop);
+        }
+    }
+}
+
+fn endpoints(coordinators: Vec<String>) -> Result<Vec<(String, Endpoint)>, AgentError> {
+    let endpoint = |coordinator: String| match link::endpoint(&coordinator) {
+        Ok(endpoint) => Ok((coordinator, endpoint)),
+        Err(source) => Err(AgentError::Address { coordinator, source }),
+    };
+    coordinators.into_iter().map(endpoint).collect()
+}
+
+/// One thread a slot; each on a core of its own if there are exactly as many cores as slots. With more cores than
+/// slots another worker may have the others, and nobody says which.
+fn spawn_slots(count: u32, tools: &Tools) -> std::io::Result<Vec<Slot>> {
+    let cores = rustix::thread::sched_getaffinity(None).map_or_else(
+        |_| Vec::new(),
+        |set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
+    );
+    let pinned = cores.len() == count as usize;
+    (0..count)
+        .map(|slot| {
+            let core = cores.get(slot as usize).copied().filter(|_| pinned);
+            Slot::spawn(SlotId(slot), core, tools.clone())
+        })
+        .collect()
+}
+
+/// Waits until then; for ever if there is no then.
+async fn at(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// For jitter: no decision of the session depends on it. Without a source of randomness jitter is half.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(u64::MAX / 2)
+}

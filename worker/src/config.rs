@@ -1,0 +1,190 @@
+//! The worker's settings: flags, then environment, then defaults, resolved once. Nothing else reads the environment.
+
+use std::env;
+use std::fmt;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::{Args, ValueEnum};
+use slalom_common::id::{Incarnation, WorkerName};
+use tonic::transport::Uri;
+
+use crate::agent::AgentConfig;
+use crate::agent::backoff::Bounds;
+use crate::kernels::{IsaMissing, IsaName, Kernels};
+
+/// What a worker is told where it is started; nothing of it moves a bit of any result.
+#[derive(Args, Clone, Debug)]
+pub struct WorkerArgs {
+    /// Coordinators to work for, tried in turn
+    #[arg(
+        long,
+        value_name = "URL[,URL]",
+        env = "SLALOM_COORDINATOR",
+        default_value = "http://127.0.0.1:7117",
+        value_delimiter = ',',
+        value_parser = coordinator_url
+    )]
+    pub coordinator: Vec<String>,
+    /// Runs to train at a time [default: the cores that this process may use]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub slots: Option<u32>,
+    /// What people call this worker [default: the host's name and four hexadecimal digits]
+    #[arg(long, value_name = "NAME", env = "SLALOM_NAME")]
+    pub name: Option<WorkerName>,
+    /// Folder of corpora [default: slalom in the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "SLALOM_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// The instruction set to train with: avx512, avx2 or portable [default: the fastest here]
+    #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
+    pub isa: Option<IsaName>,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Where the log goes, and in which form.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// Lines for people or for machines
+    #[arg(long, value_name = "FORMAT", env = "SLALOM_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Folder for log files [default: standard error]
+    #[arg(long, value_name = "DIR", env = "SLALOM_LOG_DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Which events: a level, or target=level, comma between
+    #[arg(long = "log", value_name = "FILTER", env = "SLALOM_LOG", default_value = "info")]
+    pub log_filter: String,
+}
+
+/// The form of a line of log.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Why the settings cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no folder for corpora.
+    #[error("no cache folder: neither `--cache` nor XDG_CACHE_HOME nor HOME is set")]
+    NoCache,
+    /// The processor lacks what was asked for.
+    #[error("`--isa` asks for what is not here")]
+    Isa(#[source] IsaMissing),
+    /// The machine gives no random numbers, and an incarnation must be one.
+    #[error("cannot draw this process's incarnation")]
+    Incarnation(#[source] getrandom::Error),
+}
+
+/// What is not the address of a coordinator.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotACoordinator {
+    /// No URL at all.
+    #[error("it must be http://HOST:PORT or HOST:PORT")]
+    NotAUrl,
+    /// Encryption comes in a later version.
+    #[error("`{0}://` is not spoken here, only `http://`")]
+    Scheme(String),
+}
+
+impl WorkerArgs {
+    /// Everything that an agent is told.
+    ///
+    /// # Errors
+    /// If something that was asked for is not here, or a default cannot be found.
+    pub fn resolve(&self) -> Result<AgentConfig, ConfigError> {
+        let kernels = match self.isa {
+            Some(isa) => Kernels::of(isa).map_err(ConfigError::Isa)?,
+            None => Kernels::detect(),
+        };
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(ConfigError::Incarnation)?;
+        let incarnation = Incarnation::new(u128::from_be_bytes(bits));
+        Ok(AgentConfig {
+            coordinators: self.coordinator.clone(),
+            slots: self.slots.unwrap_or_else(cores),
+            name: self.name.clone().unwrap_or_else(|| default_name(&host_name(), incarnation)),
+            incarnation,
+            cache: self.cache.clone().or_else(default_cache).ok_or(ConfigError::NoCache)?,
+            kernels,
+            reconnect: Bounds::default(),
+        })
+    }
+}
+
+/// The cores that this process may use, by its affinity and its control group's quota.
+pub fn cores() -> u32 {
+    available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+}
+
+/// `slalom` in the user's cache folder (the XDG base directories).
+fn default_cache() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(folder.join("slalom"))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// `host` as far as a name can hold it, so that people know the machine, and four digits to tell its workers apart.
+fn default_name(host: &str, incarnation: Incarnation) -> WorkerName {
+    let short = host.split('.').next().unwrap_or_default().to_lowercase();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' };
+    let word: String = short.chars().map(plain).take(50).collect();
+    let word = word.trim_matches(|c| matches!(c, '-' | '_'));
+    let digits = incarnation.bits() & 0xffff;
+    let name = format!("{}-{digits:04x}", if word.is_empty() { "worker" } else { word });
+    name.parse().expect("letters, digits, `-` and `_`, the first not a sign, at most 55")
+}
+
+/// `HOST:PORT` or a URL, as a URL.
+fn coordinator_url(text: &str) -> Result<String, NotACoordinator> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: Uri = url.parse().map_err(|_| NotACoordinator::NotAUrl)?;
+    let has_port = uri.port_u16().is_some();
+    match uri.scheme_str() {
+        Some("http") if uri.host().is_some_and(|host| !host.is_empty()) && has_port => Ok(url),
+        Some("http") | None => Err(NotACoordinator::NotAUrl),
+        Some(scheme) => Err(NotACoordinator::Scheme(scheme.to_owned())),
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_is_a_host_and_a_port_with_or_without_http() {
+        assert_eq!(coordinator_url("hill:7117").as_deref(), Ok("http://hill:7117"));
+        assert_eq!(coordinator_url("http://[::1]:7117").as_deref(), Ok("http://[::1]:7117"));
+        for bad in ["", "hill", "http://", "http://:7117", "hill:70000", "a b:1"] {
+            assert_eq!(coordinator_url(bad), Err(NotACoordinator::NotAUrl), "{bad}");
+        }
+        assert_eq!(coordinator_url("https://hill:1"), Err(NotACoordinator::Scheme("https".to_owned())));
+    }
+
+    #[test]
+    fn any_host_s_name_makes_a_worker_s_name() {
+        let name = |host: &str| default_name(host, Incarnation::new(0xabc)).to_string();
+        assert_eq!(name("Hill-3.example.org"), "hill-3-0abc");
+        assert_eq!(name("--"), "worker-0abc");
+        assert_eq!(name(""), "worker-0abc");
+        assert_eq!(name("büro"), "b-ro-0abc");
+        assert_eq!(name(&"x".repeat(80)).len(), 55);
+    }
+}

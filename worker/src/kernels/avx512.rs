@@ -1,0 +1,155 @@
+//! The lane operations in AVX-512F: one register.
+
+use std::arch::x86_64::{
+    __m512, __mmask16, _CMP_LT_OQ, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_andnot_si512,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtps_epi32, _mm512_div_ps,
+    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_sub_ps,
+};
+
+use super::simd::{Algorithm, LANES, Simd};
+
+/// A processor with AVX-512F, as [`Avx512::detect`] has seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    pub(super) fn detect() -> Option<Self> {
+        std::arch::is_x86_feature_detected!("avx512f").then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn run<A: Algorithm>(simd: Avx512, algorithm: A) -> A::Output {
+    algorithm.run(simd)
+}
+
+/// The lowest `len` lanes, all of them from sixteen on.
+#[inline(always)]
+fn lowest(len: usize) -> __mmask16 {
+    if len < LANES { (1 << len) - 1 } else { __mmask16::MAX }
+}
+
+/// A call of an intrinsic whose arguments are all values.
+macro_rules! avx512f {
+    ($call:expr) => {
+        // SAFETY: a value of `Avx512`, which every caller holds, exists only where `detect` has seen AVX-512F.
+        unsafe { $call }
+    };
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+
+    // 24 accumulators, two vectors of the right factor and one broadcast of the left one, of 32 registers.
+    const TILE_ROWS: usize = 12;
+    const TILE_VECTORS: usize = 2;
+    const ROW_PANELS: usize = 4;
+
+    #[inline]
+    fn run<A: Algorithm>(self, algorithm: A) -> A::Output {
+        avx512f!(run(self, algorithm))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        avx512f!(_mm512_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> __m512 {
+        // SAFETY: AVX-512F as above; `from` is sixteen f32, and the unaligned form asks for no more.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, x: __m512, to: &mut [f32; LANES]) {
+        // SAFETY: AVX-512F as above; `to` is sixteen f32 borrowed for writing, and the unaligned form asks for no more.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
+    }
+
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> __m512 {
+        // SAFETY: AVX-512F as above; lanes beyond `from` are masked, and masked lanes are not read.
+        unsafe { _mm512_maskz_loadu_ps(lowest(from.len()), from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_part(self, x: __m512, to: &mut [f32]) {
+        // SAFETY: AVX-512F as above; lanes beyond `to` are masked, and masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), lowest(to.len()), x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        avx512f!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        avx512f!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        avx512f!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        avx512f!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        avx512f!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn fnma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        avx512f!(_mm512_fnmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        avx512f!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        avx512f!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn abs(self, x: __m512) -> __m512 {
+        let magnitude = avx512f!(_mm512_set1_epi32(i32::MAX));
+        avx512f!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), magnitude)))
+    }
+
+    #[inline(always)]
+    fn with_sign_of(self, magnitude: __m512, sign: __m512) -> __m512 {
+        let sign_bit = avx512f!(_mm512_set1_epi32(i32::MIN));
+        let sign = avx512f!(_mm512_and_si512(sign_bit, _mm512_castps_si512(sign)));
+        let magnitude = avx512f!(_mm512_andnot_si512(sign_bit, _mm512_castps_si512(magnitude)));
+        avx512f!(_mm512_castsi512_ps(_mm512_or_si512(magnitude, sign)))
+    }
+
+    #[inline(always)]
+    fn where_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        avx512f!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
+    }
+
+    #[inline(always)]
+    fn round(self, x: __m512) -> __m512 {
+        // To nearest, ties to even, to no binary places, exceptions suppressed.
+        avx512f!(_mm512_roundscale_ps::<8>(x))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self, n: __m512) -> __m512 {
+        let biased = avx512f!(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)));
+        avx512f!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+    }
+}

@@ -1,0 +1,119 @@
+//! The lane operations on arrays, for any processor.
+
+use super::simd::{Algorithm, LANES, Simd};
+
+/// What every processor has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Portable;
+
+type V = [f32; LANES];
+
+#[inline(always)]
+fn each(op: impl Fn(usize) -> f32) -> V {
+    std::array::from_fn(op)
+}
+
+impl Simd for Portable {
+    type V = V;
+
+    const TILE_ROWS: usize = 4;
+    const TILE_VECTORS: usize = 1;
+    const ROW_PANELS: usize = 1;
+
+    fn run<A: Algorithm>(self, algorithm: A) -> A::Output {
+        algorithm.run(self)
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> V {
+        *from
+    }
+
+    #[inline(always)]
+    fn store(self, x: V, to: &mut [f32; LANES]) {
+        *to = x;
+    }
+
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> V {
+        each(|lane| from.get(lane).copied().unwrap_or(0.0))
+    }
+
+    #[inline(always)]
+    fn store_part(self, x: V, to: &mut [f32]) {
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = x;
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        each(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        each(|lane| a[lane] - b[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        each(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        each(|lane| a[lane] / b[lane])
+    }
+
+    // `f32::mul_add` would call the system's `fmaf` here, which is some other code on every system.
+    #[inline(always)]
+    fn fma(self, a: V, b: V, c: V) -> V {
+        each(|lane| libm::fmaf(a[lane], b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn fnma(self, a: V, b: V, c: V) -> V {
+        each(|lane| libm::fmaf(-a[lane], b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        each(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        each(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn abs(self, x: V) -> V {
+        each(|lane| x[lane].abs())
+    }
+
+    #[inline(always)]
+    fn with_sign_of(self, magnitude: V, sign: V) -> V {
+        each(|lane| magnitude[lane].copysign(sign[lane]))
+    }
+
+    #[inline(always)]
+    fn where_less(self, a: V, b: V, yes: V, no: V) -> V {
+        each(|lane| if a[lane] < b[lane] { yes[lane] } else { no[lane] })
+    }
+
+    #[inline(always)]
+    fn round(self, x: V) -> V {
+        each(|lane| libm::rintf(x[lane]))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self, n: V) -> V {
+        each(|lane| f32::from_bits(((n[lane] as i32).wrapping_add(127) as u32) << 23))
+    }
+}

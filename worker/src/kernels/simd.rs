@@ -1,0 +1,97 @@
+//! The lane operations that all instruction sets share, and their exact meaning: an algorithm over them gives the
+//! same bits on each, NaNs' signs and payloads apart.
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// Vectors across a panel of a packed factor ([`super::gemm`]), the same for all: the layout has no instruction set.
+pub(crate) const PANEL_VECTORS: usize = 2;
+
+/// One instruction set. A value of it is the proof that the processor has it.
+///
+/// Each operation acts on sixteen lanes of f32, rounds once, to nearest, ties to even, and keeps subnormals.
+pub(crate) trait Simd: Copy {
+    /// Sixteen lanes.
+    type V: Copy;
+
+    /// Rows of the largest tile of a product whose accumulators stay in registers.
+    const TILE_ROWS: usize;
+    /// Vectors across that tile: 1 or 2.
+    const TILE_VECTORS: usize;
+    /// Panels that one row is multiplied with side by side: 1, 2 or 4.
+    const ROW_PANELS: usize;
+
+    /// Carries out `algorithm` where the compiler may use this instruction set.
+    fn run<A: Algorithm>(self, algorithm: A) -> A::Output;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// The sixteen at `from`.
+    fn load(self, from: &[f32; LANES]) -> Self::V;
+    /// Writes the sixteen to `to`.
+    fn store(self, x: Self::V, to: &mut [f32; LANES]);
+    /// As many as there are, at most sixteen; zero in the other lanes.
+    fn load_part(self, from: &[f32]) -> Self::V;
+    /// Writes as many lanes as `to` has room for, at most sixteen.
+    fn store_part(self, x: Self::V, to: &mut [f32]);
+
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c - a * b`, rounded once.
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a` where `a > b`, else `b`; so `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` where `a < b`, else `b`; so `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Clears the sign.
+    fn abs(self, x: Self::V) -> Self::V;
+    /// The magnitude of one with the sign of the other.
+    fn with_sign_of(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    /// `yes` where `a < b`, else `no`; so `no` where either is NaN.
+    fn where_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// The nearest whole number, ties to even, for magnitudes below 2^22.
+    fn round(self, x: Self::V) -> Self::V;
+    /// 2^n for whole n from -126 to 127; any number for others and NaN.
+    fn exp2_whole(self, n: Self::V) -> Self::V;
+
+    /// The lanes of `from` that start at `at`; zero beyond its end.
+    #[inline(always)]
+    fn load_at(self, from: &[f32], at: usize) -> Self::V {
+        let from = &from[at..];
+        match from.first_chunk() {
+            Some(sixteen) => self.load(sixteen),
+            None => self.load_part(from),
+        }
+    }
+
+    /// Writes the lanes to `to` from `at` on; what is beyond its end is dropped.
+    #[inline(always)]
+    fn store_at(self, x: Self::V, to: &mut [f32], at: usize) {
+        let to = &mut to[at..];
+        match to.first_chunk_mut() {
+            Some(sixteen) => self.store(x, sixteen),
+            None => self.store_part(x, to),
+        }
+    }
+}
+
+/// Work written once over [`Simd`]: a struct of its slices and sizes.
+pub(crate) trait Algorithm {
+    /// What it comes to, beside what it writes.
+    type Output;
+
+    /// Panics unless every slice has the size that the others and the fields give it.
+    fn check(&self);
+
+    /// Does it. Every implementation, and all it calls with `simd`, is `#[inline(always)]`, so that it is compiled with
+    /// the features of the [`Simd::run`] around it.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
