@@ -1,14 +1,10 @@
 //! A notice as a line of the log: which of the fleet's events it is, and its fields. No decision but words and levels.
 
 use slalom_common::id::WorkerName;
-use slalom_common::log::fleet::{
-    self, AnswerField, BestField, EtaField, MilestoneField, RunCounts, RunField,
-};
+use slalom_common::log::fleet::{self, AnswerField, MilestoneField, RunField};
 use slalom_common::outcome::{FailureReason, Measured};
 
-use crate::scheduler::best::Best;
-use crate::scheduler::effect::{Eta, Leaving, Named, Notice, Requeue};
-use crate::scheduler::ledger::{Counts, RunState};
+use crate::scheduler::effect::{Leaving, Named, Notice, Requeue};
 use crate::scheduler::record::Answer;
 
 /// Writes `notice` to the log.
@@ -18,9 +14,9 @@ pub fn announce(notice: &Notice) {
             fleet::sweep_submitted(sweep, *trials, *runs, *excluded, *work_tflop);
         }
         Notice::SweepDone { sweep, counts, best } => {
-            fleet::sweep_done(sweep, run_counts(counts), best.map(best_field));
+            fleet::sweep_done(sweep, counts, *best);
         }
-        Notice::SweepCancelled { sweep, counts } => fleet::sweep_cancelled(sweep, run_counts(counts)),
+        Notice::SweepCancelled { sweep, counts } => fleet::sweep_cancelled(sweep, counts),
         Notice::WorkerJoined { worker, slots, isa, gflops_per_slot, numerics } => {
             fleet::worker_joined(worker, *slots, isa, *gflops_per_slot, *numerics);
         }
@@ -76,32 +72,13 @@ pub fn announce(notice: &Notice) {
             fleet::message_refused(worker, Some(*lease), &"never_leased");
         }
         Notice::Progress { sweep, counts, workers, slots, best, eta } => {
-            fleet::progress(sweep, run_counts(counts), *workers, *slots, *best, eta.map(eta_field));
+            fleet::progress(sweep, counts, *workers, *slots, *best, *eta);
         }
     }
 }
 
 fn run_field(run: &Named) -> RunField<'_> {
     RunField { sweep: &run.sweep, run: run.run, at: run.at }
-}
-
-fn run_counts(counts: &Counts) -> RunCounts {
-    RunCounts {
-        waiting: counts.of(RunState::Waiting),
-        running: counts.of(RunState::Running),
-        done: counts.of(RunState::Done),
-        diverged: counts.of(RunState::Diverged),
-        failed: counts.of(RunState::Failed),
-        cancelled: counts.of(RunState::Cancelled),
-    }
-}
-
-fn best_field(best: Best) -> BestField {
-    BestField { shape: best.shape, epochs: best.epochs, mean: best.mean }
-}
-
-fn eta_field(eta: Eta) -> EtaField {
-    EtaField { seconds: eta.seconds, low: eta.low, high: eta.high }
 }
 
 fn answer_field(answer: Answer, worker: &WorkerName) -> AnswerField<'_> {

@@ -264,6 +264,7 @@ mod tests {
 
     use tempfile::TempDir;
 
+    use super::super::suite::Mounted;
     use super::*;
 
     fn blobs() -> (TempDir, Blobs) {
@@ -275,7 +276,7 @@ mod tests {
     fn put(blobs: &Blobs, kind: BlobKind, content: &[u8]) -> ContentHash {
         let name = ContentHash::of(content);
         let mut upload = blobs.begin(kind, name, content.len() as u64).expect("an upload");
-        for chunk in content.chunks(3) {
+        for chunk in content.chunks(if content.len() < 100 { 3 } else { 1 << 16 }) {
             upload.write(chunk).expect("announced");
         }
         upload.finish().expect("whole");
@@ -349,6 +350,26 @@ mod tests {
         assert_eq!(files(&store, BlobKind::Checkpoint).len(), 2);
         let blobs = Blobs::open(store.path()).expect("a folder");
         assert_eq!(files(&store, BlobKind::Checkpoint), [kept.to_string()]);
+        assert_eq!(content(&blobs, kept).as_deref(), Some(&b"state"[..]));
+    }
+    /// Fault "disk full". Needs the right to mount.
+    #[test]
+    fn a_full_disk_refuses_a_blob_and_takes_it_again_when_there_is_room() {
+        let store = tempfile::tempdir().expect("a directory");
+        let Some(disk) = Mounted::new(store.path(), "size=1m") else { return };
+        let blobs = Blobs::open(store.path()).expect("a folder");
+        let kept = put(&blobs, BlobKind::Checkpoint, b"state");
+        let large = vec![b'a'; 2 << 20];
+        let mut upload = blobs
+            .begin(BlobKind::Corpus, ContentHash::of(&large), large.len() as u64)
+            .expect("room for a name");
+        let refused = large.chunks(1 << 16).try_for_each(|chunk| upload.write(chunk));
+        assert!(matches!(refused, Err(BlobError::DiskFull(_))), "{refused:?}");
+        drop(upload);
+        assert!(files(&store, BlobKind::Corpus).is_empty());
+        disk.remount("size=4m");
+        let name = put(&blobs, BlobKind::Corpus, &large);
+        assert_eq!(content(&blobs, name), Some(large));
         assert_eq!(content(&blobs, kept).as_deref(), Some(&b"state"[..]));
     }
 }

@@ -154,7 +154,7 @@ pub enum Damage {
     Checksum,
     /// The bytes are those written, and no record of this build.
     #[error("its content is no record")]
-    Body(#[source] BodyError),
+    Body(#[source] Box<BodyError>),
     /// A column for people that says something else than the record.
     #[error("its columns do not match its content")]
     Columns,

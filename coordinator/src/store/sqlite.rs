@@ -208,7 +208,7 @@ fn read(row: &Row<'_>, id: u64) -> Result<Stamped, ReadError> {
     if row.get_ref(6)?.as_i64()?.cast_unsigned() != checksum(id, at_ms, body) {
         return Err(ReadError::Damage(Damage::Checksum));
     }
-    let record = decode(body).map_err(|error| ReadError::Damage(Damage::Body(error)))?;
+    let record = decode(body).map_err(|error| ReadError::Damage(Damage::Body(Box::new(error))))?;
     let lease = row.get_ref(4)?.as_i64_or_null()?.map(|lease| LeaseId::new(lease.cast_unsigned()));
     let columns = (row.get_ref(2)?.as_bytes()?, row.get_ref(3)?.as_bytes_or_null()?, lease);
     let sweep = record.sweep().map(|sweep| sweep.as_str().as_bytes());

@@ -1,5 +1,7 @@
-//! What every store does, as tests that run on each.
+//! What every store does, as tests that run on each; and what their tests share.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -124,7 +126,7 @@ fn a_run_s_history_is_its_leases_and_what_came_under_them<S: Store>(bench: fn() 
         vec![Record::RunsRetried { runs: vec![other.key(), run(2).key()] }],
         vec![reached(6)],
     ];
-    let noon = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_435_200_000);
+    let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_435_200);
     let times = (0..).map(|minute| noon + Duration::from_micros(60_000_000 * minute + 120_999));
     for (batch, at) in past.iter().zip(times) {
         bench.store.append(batch, at).expect("room");
@@ -369,4 +371,33 @@ fn any_sweep() -> impl Strategy<Value = Sweep> {
         };
         Sweep::new(draft).ok()
     })
+}
+
+/// A small file system in memory, unmounted when dropped.
+pub(super) struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    pub(super) fn new(at: &'a Path, options: &str) -> Option<Self> {
+        if mount(at, options) {
+            return Some(Self(at));
+        }
+        eprintln!("SKIPPED: this process may not mount a file system of its own");
+        None
+    }
+
+    pub(super) fn remount(&self, options: &str) {
+        assert!(mount(self.0, &format!("remount,{options}")), "what was mounted can be mounted again");
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        // Lazily: a test that fails has its store still open.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+fn mount(at: &Path, options: &str) -> bool {
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();
+    mount.is_ok_and(|status| status.success())
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use tempfile::TempDir;
 
-use super::super::suite::{milestone, one_of_each};
+use super::super::suite::{Mounted, milestone, one_of_each};
 use super::*;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -288,40 +288,27 @@ fn a_disk_that_is_really_full_does_so_too() {
     assert_eq!(open_and_load(dir.path()).expect("a whole store"), committed);
 }
 
+/// A sync that failed once may succeed the second time without having written.
+#[test]
+fn after_any_other_failed_commit_a_store_takes_nothing_more_until_a_restart() {
+    let (dir, mut store) = fresh();
+    store.append(&numbered(1), NOW).expect("room");
+    store.connection.pragma_update(None, "query_only", true).expect("a pragma");
+    let refused = store.append(&numbered(2), NOW).expect_err("nothing may be written");
+    assert!(!refused.may_pass(), "{refused:?}");
+    store.connection.pragma_update(None, "query_only", false).expect("a pragma");
+    let refused = store.append(&numbered(2), NOW).expect_err("it failed before");
+    assert!(matches!(refused, StoreError::Broken(_)), "{refused:?}");
+    drop(store);
+    let mut store = SqliteStore::open(dir.path()).expect("a restart");
+    store.append(&numbered(2), NOW).expect("room");
+    assert_eq!(store.load().expect("a whole store"), [numbered(1), numbered(2)].concat());
+}
+
 #[test]
 fn a_directory_that_cannot_be_written_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let Some(_disk) = Mounted::new(dir.path(), "ro") else { return };
     let refused = SqliteStore::open(dir.path()).expect_err("read-only");
     assert!(matches!(refused, StoreError::NotWritable { .. }), "{refused:?}");
-}
-
-/// A small file system in memory, unmounted when dropped.
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    fn new(at: &'a Path, options: &str) -> Option<Self> {
-        if mount(at, options) {
-            return Some(Self(at));
-        }
-        eprintln!("SKIPPED: this process may not mount a file system of its own");
-        None
-    }
-
-    fn remount(&self, options: &str) {
-        assert!(mount(self.0, &format!("remount,{options}")), "what was mounted can be mounted again");
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        // Lazily: a test that fails has its store still open.
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
-fn mount(at: &Path, options: &str) -> bool {
-    let mount =
-        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();
-    mount.is_ok_and(|status| status.success())
 }
