@@ -6,10 +6,10 @@
 
 use std::path::Path;
 
+use crate::answer::{Best, Counts, Eta, RunState};
 use crate::grid::Coordinates;
 use crate::id::{Incarnation, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
 use crate::outcome::{FailureReason, Measured, Perplexity};
-use crate::run::Shape;
 
 /// An event's name, its level, and every field it may have, in order.
 pub type Described = (&'static str, &'static str, &'static [&'static str]);
@@ -126,7 +126,7 @@ pub const EVENTS: &[Described] = &[
         ],
     ),
     ("store corrupt", "error", &["path", "detail"]),
-    ("message refused", "warn", &["worker", "why"]),
+    ("message refused", "warn", &["worker", "lease", "why"]),
     (
         "progress",
         "info",
@@ -191,42 +191,14 @@ pub fn sweep_submitted(sweep: &SweepName, trials: u64, runs: u64, excluded: u64,
     );
 }
 
-/// A sweep's runs by state; those that an event does not have are not logged with it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RunCounts {
-    /// Nobody has them.
-    pub waiting: u64,
-    /// Leased.
-    pub running: u64,
-    /// Every answer is a perplexity.
-    pub done: u64,
-    /// Some answer is a divergence.
-    pub diverged: u64,
-    /// Given up.
-    pub failed: u64,
-    /// Ended by a person.
-    pub cancelled: u64,
-}
-
-/// A point and its mean perplexity over the seeds finished.
-#[derive(Clone, Copy, Debug)]
-pub struct BestField {
-    /// Its sizes.
-    pub shape: Shape,
-    /// Its epochs.
-    pub epochs: u64,
-    /// The mean.
-    pub mean: f64,
-}
-
 /// Every run of a sweep is over.
-pub fn sweep_done(sweep: &SweepName, runs: RunCounts, best: Option<BestField>) {
+pub fn sweep_done(sweep: &SweepName, runs: &Counts, best: Option<Best>) {
     tracing::info!(
         target: "slalom::fleet",
         sweep = sweep.as_str(),
-        done = runs.done,
-        diverged = runs.diverged,
-        failed = runs.failed,
+        done = runs.of(RunState::Done),
+        diverged = runs.of(RunState::Diverged),
+        failed = runs.of(RunState::Failed),
         nodes = best.map(|best| best.shape.nodes),
         batch_size = best.map(|best| best.shape.batch_size),
         unrollings = best.map(|best| best.shape.unrollings),
@@ -237,14 +209,14 @@ pub fn sweep_done(sweep: &SweepName, runs: RunCounts, best: Option<BestField>) {
 }
 
 /// A person ended a sweep.
-pub fn sweep_cancelled(sweep: &SweepName, runs: RunCounts) {
+pub fn sweep_cancelled(sweep: &SweepName, runs: &Counts) {
     tracing::info!(
         target: "slalom::fleet",
         sweep = sweep.as_str(),
-        done = runs.done,
-        diverged = runs.diverged,
-        failed = runs.failed,
-        cancelled = runs.cancelled,
+        done = runs.of(RunState::Done),
+        diverged = runs.of(RunState::Diverged),
+        failed = runs.of(RunState::Failed),
+        cancelled = runs.of(RunState::Cancelled),
         "sweep cancelled"
     );
 }
@@ -435,39 +407,34 @@ pub fn store_corrupt(path: &Path, detail: &str) {
     tracing::error!(target: "slalom::fleet", path = %path.display(), detail, "store corrupt");
 }
 
-/// A peer said what is not of the protocol; `why` names the field.
-pub fn message_refused(worker: &WorkerName, why: &dyn std::fmt::Display) {
-    tracing::warn!(target: "slalom::fleet", worker = worker.as_str(), why = %why, "message refused");
-}
-
-/// Predicted time left.
-#[derive(Clone, Copy, Debug)]
-pub struct EtaField {
-    /// The prediction, in seconds.
-    pub seconds: f64,
-    /// If all goes better.
-    pub low: f64,
-    /// If it goes worse.
-    pub high: f64,
+/// A peer said what cannot be, perhaps of a lease; `why` names the field or is a code.
+pub fn message_refused(worker: &WorkerName, lease: Option<LeaseId>, why: &dyn std::fmt::Display) {
+    tracing::warn!(
+        target: "slalom::fleet",
+        worker = worker.as_str(),
+        lease = lease.map(LeaseId::number),
+        why = %why,
+        "message refused"
+    );
 }
 
 /// How a sweep stands, at an interval.
 pub fn progress(
     sweep: &SweepName,
-    runs: RunCounts,
+    runs: &Counts,
     workers: u32,
     slots: u32,
     best: Option<f64>,
-    eta: Option<EtaField>,
+    eta: Option<Eta>,
 ) {
     tracing::info!(
         target: "slalom::fleet",
         sweep = sweep.as_str(),
-        done = runs.done,
-        running = runs.running,
-        waiting = runs.waiting,
-        failed = runs.failed,
-        diverged = runs.diverged,
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        failed = runs.of(RunState::Failed),
+        diverged = runs.of(RunState::Diverged),
         workers,
         slots,
         best,
@@ -517,6 +484,7 @@ mod tests {
     use super::super::Format;
     use super::super::format::captured;
     use super::*;
+    use crate::run::Shape;
 
     /// Every event once, with all its fields.
     fn say_everything() {
@@ -534,8 +502,13 @@ mod tests {
             lease,
             best: Some(5.9133),
         };
-        let counts = RunCounts { waiting: 22, running: 32, done: 84, diverged: 0, failed: 0, cancelled: 0 };
-        let best = BestField { shape, epochs: 2000, mean: 4.871 };
+        let counts = Counts::from_fn(|state| match state {
+            RunState::Waiting => 22,
+            RunState::Running => 32,
+            RunState::Done => 84,
+            RunState::Diverged | RunState::Failed | RunState::Cancelled => 0,
+        });
+        let best = Best { shape, epochs: 2000, mean: 4.871 };
         let kept = AnswerField { step, measured: Measured::Perplexity(perplexity), worker: &worker };
         let incarnation = Incarnation::new(7);
 
@@ -546,7 +519,7 @@ mod tests {
         milestone(run, 500, &reached);
         curve_point(run, &reached);
         message_resent(&worker, lease, "reconnected");
-        message_refused(&worker, &"`Hello.slots` is 0");
+        message_refused(&worker, Some(lease), &"`Hello.slots` is 0");
         session_closed(&worker, incarnation, &"broken pipe");
         lease_expired(&sweep, run.run, &worker, lease, Duration::from_millis(30_004), Step::new(540));
         run_requeued(run, &worker, lease, "lost");
@@ -557,9 +530,9 @@ mod tests {
         store_corrupt(Path::new("/srv/slalom.db"), "record 7: its checksum does not match");
         worker_left(&worker, "drained");
         worker_left_silent(&worker);
-        progress(&sweep, counts, 2, 32, Some(4.871), Some(EtaField { seconds: 12.2, low: 10.0, high: 15.0 }));
-        sweep_done(&sweep, counts, Some(best));
-        sweep_cancelled(&sweep, counts);
+        progress(&sweep, &counts, 2, 32, Some(4.871), Some(Eta { seconds: 12.2, low: 10.0, high: 15.0 }));
+        sweep_done(&sweep, &counts, Some(best));
+        sweep_cancelled(&sweep, &counts);
     }
 
     /// `EVENTS` is what the README prints: it says neither more nor less than the functions do.
@@ -610,7 +583,7 @@ mod tests {
     #[test]
     fn what_there_is_nothing_to_say_of_is_left_out() {
         let sweep: SweepName = "ski-slope".parse().expect("a name");
-        let lines = captured(Format::Text, || progress(&sweep, RunCounts::default(), 0, 0, None, None));
+        let lines = captured(Format::Text, || progress(&sweep, &Counts::default(), 0, 0, None, None));
         let expected = "INFO  progress sweep=ski-slope done=0 running=0 waiting=0 failed=0 diverged=0 workers=0 slots=0\n";
         assert_eq!(&lines[25..], expected);
     }

@@ -1,0 +1,356 @@
+//! Records in an `SQLite` database, one directory a store: `slalom.db`, its write-ahead log, and `lock`.
+//!
+//! A commit returns when the log is synced (`synchronous=FULL`). The directory's lock, not the database's, keeps a second
+//! coordinator out, so that a person may look at a living store with `sqlite3`. The database is made beside and renamed:
+//! one that is there was once whole, and is never made anew over what is left of it (I14).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior, params};
+use rustix::fs::{FlockOperation, flock};
+use slalom_common::id::{LeaseId, RunKey};
+
+use super::codec::{checksum, decode, encode};
+use super::{Damage, Stamped, Store, StoreError, at_ms, time_of};
+use crate::scheduler::record::Record;
+
+/// Marks the file as Slalom's: "slom".
+const APPLICATION_ID: i32 = 0x736c_6f6d;
+
+/// What makes version n+1 of version n; only ever appended to. A database's `user_version` counts those it has had.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE records (
+        id INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        sweep TEXT,
+        lease INTEGER,
+        body BLOB NOT NULL,
+        checksum INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX records_by_lease ON records (lease) WHERE lease IS NOT NULL;
+    CREATE TABLE run_mentions (
+        run BLOB NOT NULL,
+        record INTEGER NOT NULL,
+        lease INTEGER
+    ) STRICT;
+    CREATE INDEX run_mentions_by_run ON run_mentions (run);
+"];
+
+/// How long a commit waits for a person's tool that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One directory with records, locked for as long as this lives.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    /// Of the last record committed; they count from 1 without a gap.
+    last_id: u64,
+    /// After a commit that failed for more than a full disk, what the file holds is known only after a restart.
+    broken: bool,
+    // Last, so that the database is closed before the next process may open it.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store in `dir`, making both if need be.
+    ///
+    /// # Errors
+    /// If another process has it, it cannot be written, or it is not a whole store of this version or an earlier one.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::NotADirectory(dir.to_owned()),
+            _ => StoreError::io(dir, error),
+        })?;
+        let lock = lock(dir)?;
+        let path = dir.join("slalom.db");
+        if !make_sure_it_was_whole(&path)? {
+            create(dir, &path)?;
+        }
+        let opening = |error| sqlite_error(&path, error);
+        let mut connection = Connection::open(&path).map_err(opening)?;
+        identify(&connection, &path)?;
+        configure(&connection, &path)?;
+        migrate(&mut connection).map_err(opening)?;
+        check_structure(&connection, &path)?;
+        let last_id: i64 = connection
+            .query_row("SELECT coalesce(max(id), 0) FROM records", [], |row| row.get(0))
+            .map_err(opening)?;
+        Ok(Self { connection, path, last_id: last_id.cast_unsigned(), broken: false, _lock: lock })
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn insert(&mut self, batch: &[Record], at_ms: u64) -> rusqlite::Result<u64> {
+        const INSERT: &str = "INSERT INTO records (id, at_ms, kind, sweep, lease, body, checksum) \
+                              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        const MENTION: &str = "INSERT INTO run_mentions (run, record, lease) VALUES (?1, ?2, ?3)";
+        let mut id = self.last_id;
+        // Dropped on the way out it rolls back, unless SQLite has done so itself, as it does on a full disk.
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut insert = transaction.prepare(INSERT)?;
+            let mut mention = transaction.prepare(MENTION)?;
+            for record in batch {
+                id += 1;
+                let body = encode(record);
+                insert.execute(params![
+                    id.cast_signed(),
+                    at_ms.cast_signed(),
+                    record.kind(),
+                    record.sweep().map(slalom_common::id::SweepName::as_str),
+                    record.lease().map(|lease| lease.number().cast_signed()),
+                    body,
+                    checksum(id, at_ms, &body).cast_signed(),
+                ])?;
+                for (run, lease) in record.runs() {
+                    let lease = lease.map(|lease| lease.number().cast_signed());
+                    mention.execute(params![run.bytes(), id.cast_signed(), lease])?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(id)
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(&mut self, batch: &[Record], at: SystemTime) -> Result<(), StoreError> {
+        if self.broken {
+            return Err(StoreError::Broken(self.path.clone()));
+        }
+        match self.insert(batch, at_ms(at)) {
+            Ok(last_id) => {
+                self.last_id = last_id;
+                Ok(())
+            }
+            Err(error) => {
+                let error = sqlite_error(&self.path, error);
+                // A sync that failed once may succeed the second time without having written: never tried again.
+                self.broken = !error.may_pass();
+                Err(error)
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+        const LOAD: &str = "SELECT id, at_ms, kind, sweep, lease, body, checksum FROM records ORDER BY id";
+        let failed = |error| sqlite_error(&self.path, error);
+        let mut records = Vec::with_capacity(self.last_id as usize);
+        let mut statement = self.connection.prepare(LOAD).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        for expected in 1..=self.last_id {
+            let corrupt = |damage| corrupt(&self.path, Some(expected), damage);
+            let Some(row) = rows.next().map_err(failed)? else { return Err(corrupt(Damage::Missing)) };
+            let id = row.get_ref(0).and_then(|id| Ok(id.as_i64()?)).map_err(failed)?.cast_unsigned();
+            if id != expected {
+                return Err(corrupt(Damage::Missing));
+            }
+            records.push(read(row, id).map_err(|error| error.of(&self.path, id))?.record);
+        }
+        Ok(records)
+    }
+
+    fn history(&mut self, run: &RunKey) -> Result<Vec<Stamped>, StoreError> {
+        const HISTORY: &str = "SELECT id, at_ms, kind, sweep, lease, body, checksum FROM records \
+                               WHERE id IN (SELECT record FROM run_mentions WHERE run = ?1) \
+                               OR lease IN (SELECT lease FROM run_mentions WHERE run = ?1) ORDER BY id";
+        let failed = |error| sqlite_error(&self.path, error);
+        let mut history = Vec::new();
+        let mut statement = self.connection.prepare(HISTORY).map_err(failed)?;
+        let mut rows = statement.query([run.bytes()]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let id = row.get::<_, i64>(0).map_err(failed)?.cast_unsigned();
+            history.push(read(row, id).map_err(|error| error.of(&self.path, id))?);
+        }
+        Ok(history)
+    }
+}
+
+enum ReadError {
+    Row(rusqlite::Error),
+    Damage(Damage),
+}
+
+impl ReadError {
+    fn of(self, path: &Path, id: u64) -> StoreError {
+        match self {
+            Self::Row(error) => sqlite_error(path, error),
+            Self::Damage(damage) => corrupt(path, Some(id), damage),
+        }
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for ReadError {
+    /// A value of another type than its column's.
+    fn from(_: rusqlite::types::FromSqlError) -> Self {
+        Self::Damage(Damage::Columns)
+    }
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Row(error)
+    }
+}
+
+/// The record in a row of `id, at_ms, kind, sweep, lease, body, checksum`, if it is as it was written.
+fn read(row: &Row<'_>, id: u64) -> Result<Stamped, ReadError> {
+    let at_ms = row.get_ref(1)?.as_i64()?.cast_unsigned();
+    let body = row.get_ref(5)?.as_blob()?;
+    if row.get_ref(6)?.as_i64()?.cast_unsigned() != checksum(id, at_ms, body) {
+        return Err(ReadError::Damage(Damage::Checksum));
+    }
+    let record = decode(body).map_err(|error| ReadError::Damage(Damage::Body(Box::new(error))))?;
+    let lease = row.get_ref(4)?.as_i64_or_null()?.map(|lease| LeaseId::new(lease.cast_unsigned()));
+    let columns = (row.get_ref(2)?.as_bytes()?, row.get_ref(3)?.as_bytes_or_null()?, lease);
+    let sweep = record.sweep().map(|sweep| sweep.as_str().as_bytes());
+    if columns != (record.kind().as_bytes(), sweep, record.lease()) {
+        return Err(ReadError::Damage(Damage::Columns));
+    }
+    Ok(Stamped { at: time_of(at_ms), record })
+}
+
+/// Takes the directory's lock and writes this process's number into it, for whoever comes second.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let failed = |error| StoreError::io(&path, error);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut words = String::new();
+            // Who it is only serves the message.
+            let _ = file.read_to_string(&mut words);
+            return Err(StoreError::InUse { path: dir.to_owned(), pid: words.trim().parse().ok() });
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Whether there is a database, which then was once made whole. What is left of one is refused.
+fn make_sure_it_was_whole(path: &Path) -> Result<bool, StoreError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > 0 => return Ok(true),
+        Ok(_) => return Err(corrupt(path, None, Damage::Empty)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::io(path, error)),
+    }
+    // SQLite would take it for the new database's.
+    let log = path.with_extension("db-wal");
+    match fs::metadata(&log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(metadata) if metadata.len() == 0 => Ok(false),
+        Ok(_) => Err(corrupt(path, None, Damage::OnlyLog)),
+        Err(error) => Err(StoreError::io(&log, error)),
+    }
+}
+
+/// Makes an empty database under another name and gives it its own when it is whole.
+fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let beside = path.with_extension("db-new");
+    // Of a process that died at this.
+    for left in [beside.clone(), path.with_extension("db-new-wal"), path.with_extension("db-new-shm")] {
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io(&left, error));
+            }
+            Err(_) | Ok(()) => {}
+        }
+    }
+    let made = Connection::open(&beside).and_then(|mut connection| {
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        migrate(&mut connection)?;
+        connection.close().map_err(|(_, error)| error)
+    });
+    made.map_err(|error| sqlite_error(&beside, error))?;
+    fs::rename(&beside, path).map_err(|error| StoreError::io(path, error))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::io(dir, error))
+}
+
+/// Refuses the database of another program, or of a later build.
+fn identify(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let pragma = |name| {
+        let value = connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+        value.map_err(|error| sqlite_error(path, error))
+    };
+    let application_id = pragma("application_id")?;
+    if application_id != APPLICATION_ID {
+        return Err(StoreError::Foreign { path: path.to_owned(), application_id });
+    }
+    let (found, known) = (pragma("user_version")?, MIGRATIONS.len() as i32);
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    Ok(())
+}
+
+fn configure(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |error| sqlite_error(path, error);
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        return Err(StoreError::NoWriteAheadLog(path.to_owned()));
+    }
+    // NORMAL would leave the latest commits to the next checkpoint's sync, and lose them with the power (I2).
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "cell_size_check", true).map_err(failed)
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let missing = MIGRATIONS.iter().zip(1_i32..).skip(version.max(0) as usize);
+    for (migration, version) in missing {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Has `SQLite` look at every page: records that a damaged page hides are missed by no checksum of theirs.
+fn check_structure(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| sqlite_error(path, error))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(corrupt(path, None, Damage::Structure(found)))
+}
+
+fn corrupt(path: &Path, record: Option<u64>, damage: Damage) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), record, damage }
+}
+
+fn sqlite_error(path: &Path, error: rusqlite::Error) -> StoreError {
+    let owned = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull(owned),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(owned),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            corrupt(path, None, Damage::Unreadable(error))
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            StoreError::NotWritable { path: owned, source: io::Error::other(error) }
+        }
+        _ => StoreError::Sqlite { path: owned, source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests;
