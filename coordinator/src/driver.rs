@@ -1,0 +1,439 @@
+//! The one loop: event -> scheduler -> commit -> effects. Clock and wall time come in here and nowhere else.
+//!
+//! The driver's task owns the scheduler; a thread owns the store. Whatever came in while the last batch was being
+//! committed is handled as one batch and committed together, so that a slow disk makes batches larger and not acknowledgements
+//! false. Questions are answered after the commit of what came before them: nobody sees what a power cut could take back.
+//!
+//! A failed commit is tried again for ever if the store says that may help (a full disk): nothing leaves meanwhile. Any
+//! other failure ends the loop and with it the process: crash and recover.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use slalom_common::id::{Incarnation, SweepName};
+use slalom_common::message::{CoordinatorMessage, Hello};
+use slalom_common::moment::Moment;
+use slalom_common::sweep::Sweep;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::announce::announce;
+use crate::scheduler::effect::{Effect, Effects, Reply};
+use crate::scheduler::event::{Event, RequestId, Saying, StreamId};
+use crate::scheduler::record::Record;
+use crate::scheduler::{Scheduler, Settings};
+use crate::store::blobs::Blobs;
+use crate::store::{Store, StoreError};
+
+/// Inputs that wait for the driver; whoever sends one more waits until there is room.
+const INPUTS_MAX: usize = 4096;
+
+/// Inputs handled between two commits.
+const BATCH_MAX: usize = 1024;
+
+/// Between two tries of a commit that failed in a way that may pass.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+
+/// What a session's stream is handed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outgoing {
+    /// To be sent to the worker.
+    Message(CoordinatorMessage),
+    /// A newer stream of the same incarnation took over, or the coordinator gave the session up.
+    Close,
+}
+
+/// The driver's task is over: the coordinator is stopping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the coordinator is stopping")]
+pub struct Stopped;
+
+/// Why the driver could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The store could not be read, or refused a commit for good.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The store's thread panicked.
+    #[error("the store's thread is gone")]
+    StoreGone,
+}
+
+type Question = Box<dyn FnOnce(&Scheduler, Moment) + Send>;
+
+enum Input {
+    Join { hello: Hello, outbox: mpsc::Sender<Outgoing>, joined: oneshot::Sender<StreamId> },
+    Event(Event),
+    Call { call: Call, reply: oneshot::Sender<Reply> },
+    Read(Question),
+    Stop,
+}
+
+enum Call {
+    Submit(Box<Sweep>),
+    Cancel(SweepName),
+    Retry(SweepName),
+}
+
+/// A handle to the driver's task.
+#[derive(Clone)]
+pub struct Driver {
+    inputs: mpsc::Sender<Input>,
+    changes: watch::Receiver<u64>,
+    blobs: Arc<Blobs>,
+}
+
+impl Driver {
+    /// Reads the store back and starts the loop.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn start(
+        settings: Settings,
+        mut store: Box<dyn Store>,
+        blobs: Arc<Blobs>,
+    ) -> Result<(Self, JoinHandle<Result<(), DriverError>>), DriverError> {
+        let origin = Instant::now();
+        let records = store.load()?;
+        let scheduler = Scheduler::recover(settings, Moment::default(), records);
+        let (inputs, received) = mpsc::channel(INPUTS_MAX);
+        let (changed, changes) = watch::channel(0);
+        let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs));
+        let task = Task {
+            scheduler,
+            origin,
+            inputs: received,
+            streams: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_id: 1,
+            jobs,
+            changed,
+        };
+        let handle = tokio::spawn(async move {
+            let outcome = task.run().await;
+            // The store's last words are written before anybody is told that the driver is over.
+            let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
+            match joined {
+                Ok(Ok(())) => outcome,
+                Ok(Err(_)) | Err(_) => outcome.and(Err(DriverError::StoreGone)),
+            }
+        });
+        Ok((Self { inputs, changes, blobs }, handle))
+    }
+
+    /// Registers a stream whose greeting has been checked. A full or dropped outbox cuts the peer off.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn join(&self, hello: Hello, outbox: mpsc::Sender<Outgoing>) -> Result<StreamId, Stopped> {
+        let (joined, stream) = oneshot::channel();
+        self.input(Input::Join { hello, outbox, joined }).await?;
+        stream.await.map_err(|_| Stopped)
+    }
+
+    /// Passes on what a worker said on its stream.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn say(
+        &self,
+        stream: StreamId,
+        incarnation: Incarnation,
+        saying: Saying,
+    ) -> Result<(), Stopped> {
+        self.input(Input::Event(Event::Said { stream, incarnation, saying })).await
+    }
+
+    /// Says that a stream is gone.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn leave(&self, stream: StreamId, incarnation: Incarnation) -> Result<(), Stopped> {
+        self.input(Input::Event(Event::StreamClosed { stream, incarnation })).await
+    }
+
+    /// Says that whoever held leases in this store's former life is dead.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn former_workers_gone(&self) -> Result<(), Stopped> {
+        self.input(Input::Event(Event::FormerWorkersGone)).await
+    }
+
+    /// Hands in a sweep whose corpus is here; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn submit(&self, sweep: Sweep) -> Result<Reply, Stopped> {
+        self.call(Call::Submit(Box::new(sweep))).await
+    }
+
+    /// Ends a sweep; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn cancel(&self, sweep: SweepName) -> Result<Reply, Stopped> {
+        self.call(Call::Cancel(sweep)).await
+    }
+
+    /// Gives a sweep's failed runs fresh attempts; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn retry(&self, sweep: SweepName) -> Result<Reply, Stopped> {
+        self.call(Call::Retry(sweep)).await
+    }
+
+    /// Answers a question from what is durable. It runs on the driver's task: it must be quick.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Scheduler, Moment) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answered, answer) = oneshot::channel();
+        let question: Question = Box::new(move |scheduler, now| {
+            // Whoever asked may have gone away meanwhile.
+            let _ = answered.send(question(scheduler, now));
+        });
+        self.input(Input::Read(question)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Changes after every commit, and after progress.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// The folder of corpora and checkpoints.
+    pub fn blobs(&self) -> &Arc<Blobs> {
+        &self.blobs
+    }
+
+    /// Commits what came before and ends the loop.
+    pub async fn stop(&self) {
+        // Already over is as good.
+        let _ = self.input(Input::Stop).await;
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, Stopped> {
+        let (reply, replied) = oneshot::channel();
+        self.input(Input::Call { call, reply }).await?;
+        replied.await.map_err(|_| Stopped)
+    }
+
+    async fn input(&self, input: Input) -> Result<(), Stopped> {
+        self.inputs.send(input).await.map_err(|_| Stopped)
+    }
+}
+
+struct Task {
+    scheduler: Scheduler,
+    /// Where moments count from.
+    origin: Instant,
+    inputs: mpsc::Receiver<Input>,
+    streams: BTreeMap<StreamId, mpsc::Sender<Outgoing>>,
+    calls: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    /// For streams and calls alike.
+    next_id: u64,
+    jobs: mpsc::Sender<Job>,
+    changed: watch::Sender<u64>,
+}
+
+/// What one batch of inputs came to.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    after_commit: Vec<Effect>,
+    questions: Vec<Question>,
+    stops: bool,
+}
+
+impl Task {
+    async fn run(mut self) -> Result<(), DriverError> {
+        let mut inputs = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let mut batch = Batch::default();
+            let deadline = self.scheduler.next_deadline().since(Moment::default());
+            tokio::select! {
+                // What has come in is heard before anybody is called silent: a stalled disk makes no worker late.
+                biased;
+                received = self.inputs.recv_many(&mut inputs, BATCH_MAX) => {
+                    // Every handle is gone: nobody can ask for anything any more.
+                    batch.stops = received == 0;
+                }
+                () = tokio::time::sleep_until((self.origin + deadline).into()) => {
+                    let now = self.now();
+                    let effects = self.scheduler.handle(now, Event::Tick);
+                    self.take(effects, &mut batch);
+                }
+            }
+            for input in inputs.drain(..) {
+                self.handle(input, &mut batch);
+            }
+            if !batch.records.is_empty() {
+                self.commit(batch.records).await?;
+            }
+            for effect in batch.after_commit {
+                self.carry_out(effect).await?;
+            }
+            let now = self.now();
+            for question in batch.questions {
+                question(&self.scheduler, now);
+            }
+            self.changed.send_modify(|version| *version += 1);
+            if batch.stops {
+                return Ok(());
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::new(self.origin.elapsed())
+    }
+
+    fn handle(&mut self, input: Input, batch: &mut Batch) {
+        let now = self.now();
+        let event = match input {
+            Input::Event(event) => event,
+            Input::Join { hello, outbox, joined } => {
+                let stream = StreamId(self.fresh_id());
+                // A peer that is gone already is noticed when its outbox is used.
+                let _ = joined.send(stream);
+                self.streams.insert(stream, outbox);
+                Event::WorkerJoined { stream, hello }
+            }
+            Input::Call { call, reply } => {
+                let request = RequestId(self.fresh_id());
+                self.calls.insert(request, reply);
+                match call {
+                    Call::Submit(sweep) => Event::Submit { request, sweep },
+                    Call::Cancel(sweep) => Event::Cancel { request, sweep },
+                    Call::Retry(sweep) => Event::Retry { request, sweep },
+                }
+            }
+            Input::Read(question) => {
+                batch.questions.push(question);
+                return;
+            }
+            Input::Stop => {
+                batch.stops = true;
+                return;
+            }
+        };
+        if let Event::StreamClosed { stream, .. } = &event {
+            self.streams.remove(stream);
+        }
+        let effects = self.scheduler.handle(now, event);
+        self.take(effects, batch);
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn take(&mut self, effects: Effects, batch: &mut Batch) {
+        let Effects { records, now, after_commit } = effects;
+        batch.records.extend(records);
+        batch.after_commit.extend(after_commit);
+        for effect in now {
+            match effect {
+                Effect::Announce(notice) => announce(&notice),
+                Effect::Close { stream } => self.close(stream),
+                // These promise something, so the scheduler never lists them here; late is right in any case.
+                Effect::Send { .. } | Effect::Reply { .. } | Effect::RemoveCheckpoint { .. } => {
+                    batch.after_commit.push(effect);
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, records: Vec<Record>) -> Result<(), DriverError> {
+        let (committed, outcome) = oneshot::channel();
+        let job = Job::Append { records, at: SystemTime::now(), committed };
+        self.jobs.send(job).await.map_err(|_| DriverError::StoreGone)?;
+        outcome.await.map_err(|_| DriverError::StoreGone)?.map_err(DriverError::Store)
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<(), DriverError> {
+        match effect {
+            Effect::Send { stream, message } => {
+                let Some(outbox) = self.streams.get(&stream) else { return Ok(()) };
+                // Whoever does not read what it is sent is cut off; its next hello makes up for what it missed.
+                if outbox.try_send(Outgoing::Message(message)).is_err() {
+                    self.streams.remove(&stream);
+                }
+            }
+            Effect::Close { stream } => self.close(stream),
+            Effect::Reply { request, reply } => {
+                if let Some(call) = self.calls.remove(&request) {
+                    // The caller may have gone away: what it asked for is done all the same.
+                    let _ = call.send(reply);
+                }
+            }
+            Effect::RemoveCheckpoint { blob } => {
+                let job = Job::RemoveCheckpoint { blob };
+                self.jobs.send(job).await.map_err(|_| DriverError::StoreGone)?;
+            }
+            Effect::Announce(notice) => announce(&notice),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, stream: StreamId) {
+        if let Some(outbox) = self.streams.remove(&stream) {
+            // Full or gone: dropping the sender says the same.
+            let _ = outbox.try_send(Outgoing::Close);
+        }
+    }
+}
+
+enum Job {
+    Append { records: Vec<Record>, at: SystemTime, committed: oneshot::Sender<Result<(), StoreError>> },
+    RemoveCheckpoint { blob: slalom_common::id::ContentHash },
+}
+
+fn start_store_thread(
+    mut store: Box<dyn Store>,
+    blobs: Arc<Blobs>,
+) -> (mpsc::Sender<Job>, std::thread::JoinHandle<()>) {
+    let (jobs, mut received) = mpsc::channel(BATCH_MAX);
+    let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        while let Some(job) = received.blocking_recv() {
+            match job {
+                Job::Append { records, at, committed } => {
+                    let outcome = append(store.as_mut(), &records, at);
+                    let ends = outcome.is_err();
+                    // Nobody waits any more only if the driver is over.
+                    let _ = committed.send(outcome);
+                    if ends {
+                        return;
+                    }
+                }
+                Job::RemoveCheckpoint { blob } => {
+                    // A checkpoint that stays costs space, not results.
+                    if let Err(error) = blobs.remove_checkpoint(blob) {
+                        tracing::warn!(%blob, %error, "checkpoint not removed");
+                    }
+                }
+            }
+        }
+    });
+    (jobs, thread.expect("the system has a thread for the store"))
+}
+
+/// Commits for as long as it takes, if waiting may help.
+fn append(store: &mut dyn Store, records: &[Record], at: SystemTime) -> Result<(), StoreError> {
+    loop {
+        match store.append(records, at) {
+            Err(error) if error.may_pass() => {
+                tracing::error!(error = %error, "commit failed, will be tried again");
+                std::thread::sleep(COMMIT_RETRY);
+            }
+            outcome => return outcome,
+        }
+    }
+}
