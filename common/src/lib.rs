@@ -6,6 +6,7 @@ pub mod axis;
 pub mod checkpoint;
 pub mod corpus;
 pub mod cost;
+pub mod difference;
 pub mod duration;
 pub mod filter;
 pub mod grid;

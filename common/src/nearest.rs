@@ -11,9 +11,21 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// All of `known`, the nearest to `word` first.
+pub fn by_nearness<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_by_cached_key(|candidate| strsim::osa_distance(word, candidate));
+    known
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_comes_first_and_none_is_left_out() {
+        assert_eq!(by_nearness("ski-slop", ["wide", "ski-slope", "ski"]), ["ski-slope", "ski", "wide"]);
+    }
 
     #[test]
     fn a_slip_is_offered_its_word_and_a_stranger_none() {

@@ -27,7 +27,7 @@ pub struct WorkerArgs {
     )]
     pub coordinator: Vec<String>,
     /// Runs to train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
     /// What people call this worker [default: the host's name and four hexadecimal digits]
     #[arg(long, value_name = "NAME", env = "SLALOM_NAME")]

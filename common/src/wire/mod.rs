@@ -162,7 +162,11 @@ fn bytes<const N: usize>(field: &'static str, value: &[u8]) -> Result<[u8; N], W
     value.try_into().map_err(|_| WireError::ByteCount { field, found: value.len(), wanted: N })
 }
 
-fn hash(field: &'static str, value: &[u8]) -> Result<ContentHash, WireError> {
+/// The content that `field` names.
+///
+/// # Errors
+/// If it is no SHA-256.
+pub fn hash(field: &'static str, value: &[u8]) -> Result<ContentHash, WireError> {
     bytes(field, value).map(ContentHash::new)
 }
 

@@ -13,7 +13,7 @@ use crate::answer::{
 };
 use crate::filter::{Filter, Name};
 use crate::grid::Coordinates;
-use crate::id::{Incarnation, LeaseId, RunNumber, SweepName};
+use crate::id::{Incarnation, LeaseId, RunNumber, Step, SweepName};
 use crate::outcome::{FailureReason, Perplexity};
 use crate::run::Shape;
 
@@ -236,7 +236,7 @@ impl RunRow {
             detail: detail.unwrap_or_default(),
             worker: worker.map(|worker| worker.to_string()),
             lease: lease.map(LeaseId::number),
-            diverged_at: self.diverged_at.map(|at| at.number()),
+            diverged_at: self.diverged_at.map(Step::number),
         }
     }
 
@@ -385,7 +385,6 @@ fn shape(field: &'static str, nodes: u32, batch_size: u32, unrollings: u32) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Step;
 
     const AT: Coordinates =
         Coordinates { shape: Shape { nodes: 8, batch_size: 16, unrollings: 5 }, seed: u64::MAX };

@@ -17,7 +17,7 @@ use crate::run::Run;
 /// The longest word for an instruction set, in bytes.
 const ISA_BYTES_MAX: usize = 64;
 /// Slots of a worker, at most.
-const SLOTS_MAX: u64 = 65_536;
+const SLOTS_MAX: u64 = 4096;
 
 impl WorkerMessage {
     /// As a message.
@@ -370,11 +370,8 @@ mod tests {
         WorkerMessage::Numbered { number: MessageNumber::new(3), lease: LeaseId::new(88), report }
     }
 
-    #[test]
-    fn every_message_up_arrives_as_it_was_sent() {
-        let lease = LeaseId::new(88);
-        let held = LeasesHeld { leases: vec![LeaseId::new(7), lease], received_max: Some(lease) };
-        let hello = Hello {
+    fn hello() -> Hello {
+        Hello {
             protocol_version: 1,
             worker: "hill-3".parse().expect("a name"),
             incarnation: Incarnation::new(u128::MAX - 5),
@@ -384,12 +381,34 @@ mod tests {
             speed: 0.9,
             gflops_per_slot: 61.0,
             held: LeasesHeld::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_worker_has_from_1_to_4096_slots_of_a_finite_speed_above_zero() {
+        for slots in [1, SLOTS_MAX as u32] {
+            let sent = Hello { slots, ..hello() };
+            assert_eq!(Hello::from_wire(sent.to_wire()), Ok(sent));
+        }
+        for slots in [0, SLOTS_MAX as u32 + 1] {
+            let refused = Hello::from_wire(Hello { slots, ..hello() }.to_wire());
+            assert!(matches!(refused, Err(WireError::OutOfRange { field: "Hello.slots", .. })), "{slots}");
+        }
+        for speed in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+            let refused = Hello::from_wire(Hello { speed, ..hello() }.to_wire());
+            assert!(matches!(refused, Err(WireError::Float { field: "Hello.speed", .. })), "{speed}");
+        }
+    }
+
+    #[test]
+    fn every_message_up_arrives_as_it_was_sent() {
+        let lease = LeaseId::new(88);
+        let held = LeasesHeld { leases: vec![LeaseId::new(7), lease], received_max: Some(lease) };
         let failed = LeaseEnd::Failed { reason: FailureReason::Memory, detail: "wants 9 GB".to_owned() };
         let checkpoint = CheckpointName { step: Step::new(40), blob: ContentHash::of(b"state") };
         let report = Report::Milestone(milestone(500));
         let messages = [
-            WorkerMessage::Hello(hello),
+            WorkerMessage::Hello(hello()),
             WorkerMessage::Heartbeat(held),
             WorkerMessage::Progress { lease, step: Step::new(3), loss: Some(2.5) },
             WorkerMessage::CheckpointStored { lease, checkpoint },
