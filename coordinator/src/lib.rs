@@ -1,6 +1,9 @@
 //! The coordinator: schedules the runs of sweeps over workers, records what comes back, answers people.
 
 pub mod announce;
+pub mod config;
 pub mod driver;
+pub mod process;
 pub mod scheduler;
+pub mod service;
 pub mod store;

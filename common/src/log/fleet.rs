@@ -4,12 +4,15 @@
 //! event that has it. `sweep, run, nodes, batch_size, unrollings, seed` name a run in one sweep's view. A field that has
 //! nothing to say is left out. Nothing here is a line a step.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::answer::{Best, Counts, Eta, RunState};
 use crate::grid::Coordinates;
 use crate::id::{Incarnation, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
 use crate::outcome::{FailureReason, Measured, Perplexity};
+use crate::run::NUMERICS;
 
 /// An event's name, its level, and every field it may have, in order.
 pub type Described = (&'static str, &'static str, &'static [&'static str]);
@@ -17,6 +20,9 @@ pub type Described = (&'static str, &'static str, &'static [&'static str]);
 /// Every event of a fleet. One that stands here twice has two levels, by what it says.
 #[rustfmt::skip]
 pub const EVENTS: &[Described] = &[
+    ("coordinator started", "info", &[
+        "listen", "store", "heartbeat_s", "lease_s", "checkpoint_every_s", "numerics",
+    ]),
     ("sweep submitted", "info", &["sweep", "trials", "runs", "excluded", "work_tflop"]),
     ("sweep done", "info", &[
         "sweep", "done", "diverged", "failed", "nodes", "batch_size", "unrollings", "epochs", "best",
@@ -332,6 +338,26 @@ pub fn message_refused(worker: &WorkerName, lease: Option<LeaseId>, why: &dyn st
     );
 }
 
+/// A coordinator serves, with these settings.
+pub fn coordinator_started(
+    listen: SocketAddr,
+    store: &Path,
+    heartbeat: Duration,
+    lease: Duration,
+    checkpoint_every: Duration,
+) {
+    tracing::info!(
+        target: "slalom::fleet",
+        listen = %listen,
+        store = %store.display(),
+        heartbeat_s = heartbeat.as_secs_f64(),
+        lease_s = lease.as_secs_f64(),
+        checkpoint_every_s = checkpoint_every.as_secs_f64(),
+        numerics = NUMERICS.number(),
+        "coordinator started"
+    );
+}
+
 /// How a sweep stands, at an interval.
 pub fn progress(
     sweep: &SweepName,
@@ -393,8 +419,6 @@ pub fn message_resent(worker: &WorkerName, lease: LeaseId, why: &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::Format;
     use super::super::format::captured;
     use super::*;
@@ -426,6 +450,9 @@ mod tests {
         let kept = AnswerField { step, measured: Measured::Perplexity(perplexity), worker: &worker };
         let incarnation = Incarnation::new(7);
 
+        let seconds = Duration::from_secs;
+        let listen = "127.0.0.1:7117".parse().expect("an address");
+        coordinator_started(listen, Path::new("slalom-store"), seconds(5), seconds(30), seconds(60));
         sweep_submitted(&sweep, 414, 138, 18, 3.42);
         worker_joined(&worker, 16, "avx512", 61.0, NumericsVersion::new(1));
         session_opened(&worker, incarnation);

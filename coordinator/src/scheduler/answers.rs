@@ -177,7 +177,7 @@ impl Scheduler {
         let Some(known) = entry.run(number).map(|id| self.ledger.run(id)) else { return row };
         row.failures = known.failures;
         row.losses = known.losses;
-        row.last_failure = known.last_failure.clone();
+        row.last_failure.clone_from(&known.last_failure);
         row.diverged_at = known.diverged.map(|(at, _)| at);
         row.step = known.step_known();
         if let Some((id, lease)) = known.last_lease.and_then(|id| Some((id, self.ledger.lease(id)?))) {

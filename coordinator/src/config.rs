@@ -1,0 +1,208 @@
+//! The coordinator's settings: flags, then environment, then defaults, resolved once. Nothing else reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use slalom_common::duration;
+use slalom_common::log::{Format, LogSettings};
+use slalom_common::run::NUMERICS;
+
+use crate::scheduler::Settings;
+use crate::scheduler::order::Serve;
+
+/// What a coordinator is told where it is started; nothing of it moves a bit of any result.
+#[derive(Args, Clone, Debug)]
+pub struct CoordinatorArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SLALOM_LISTEN", default_value = "127.0.0.1:7117")]
+    pub listen: SocketAddr,
+    /// Folder of the store: what happened, corpora and checkpoints
+    #[arg(long, value_name = "DIR", env = "SLALOM_STORE", default_value = "slalom-store")]
+    pub store: PathBuf,
+    /// Between two heartbeats of a worker
+    #[arg(long, value_name = "TIME", env = "SLALOM_HEARTBEAT", default_value = "5s", value_parser = duration::parse)]
+    pub heartbeat: Duration,
+    /// A worker silent for so long loses its runs to others
+    #[arg(long, value_name = "TIME", env = "SLALOM_LEASE", default_value = "30s", value_parser = duration::parse)]
+    pub lease: Duration,
+    /// Training time between two checkpoints of a run
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "SLALOM_CHECKPOINT_EVERY",
+        default_value = "60s",
+        value_parser = duration::parse
+    )]
+    pub checkpoint_every: Duration,
+    /// Between two lines of progress in the log
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "SLALOM_PROGRESS_EVERY",
+        default_value = "10s",
+        value_parser = duration::parse
+    )]
+    pub progress_every: Duration,
+    /// Listen where other machines can connect, without encryption or passwords
+    #[arg(long, env = "SLALOM_INSECURE")]
+    pub insecure: bool,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Where the log goes, and in which form.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// Lines for people or for machines
+    #[arg(long, value_name = "FORMAT", env = "SLALOM_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Folder for log files [default: standard error]
+    #[arg(long, value_name = "DIR", env = "SLALOM_LOG_DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Which events: a level, or target=level, comma between
+    #[arg(long = "log", value_name = "FILTER", env = "SLALOM_LOG", default_value = "info")]
+    pub log_filter: String,
+}
+
+/// The form of a line of log.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// A coordinator's settings, once they hold together.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Where it listens; port 0 for a free one.
+    pub listen: SocketAddr,
+    /// The store's folder.
+    pub store: PathBuf,
+    /// What the scheduler is started with.
+    pub settings: Settings,
+}
+
+/// Settings that do not hold together.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Every machine that reaches the address could read and change everything.
+    #[error(
+        "`--listen {0}` can be reached from other machines, and nothing is encrypted or asks for a password"
+    )]
+    Insecure(SocketAddr),
+    /// One late heartbeat would cost a healthy worker its runs.
+    #[error("`--lease {}` is less than two of `--heartbeat {}`", duration::display(*lease), duration::display(*heartbeat))]
+    ShortLease {
+        /// The lease time.
+        lease: Duration,
+        /// Between two heartbeats.
+        heartbeat: Duration,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Insecure(_) => "add `--insecure` if that network is yours alone".to_owned(),
+            Self::ShortLease { heartbeat, .. } => {
+                format!("a lease of {} or more survives a lost heartbeat", duration::display(*heartbeat * 3))
+            }
+        }
+    }
+}
+
+impl CoordinatorArgs {
+    /// The settings, if they hold together.
+    ///
+    /// # Errors
+    /// Names the flags that do not.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        if !self.listen.ip().to_canonical().is_loopback() && !self.insecure {
+            return Err(ConfigError::Insecure(self.listen));
+        }
+        let (lease, heartbeat) = (self.lease, self.heartbeat);
+        if lease < heartbeat * 2 {
+            return Err(ConfigError::ShortLease { lease, heartbeat });
+        }
+        Ok(Config {
+            listen: self.listen,
+            store: self.store.clone(),
+            settings: Settings {
+                heartbeat,
+                lease,
+                checkpoint_every: self.checkpoint_every,
+                progress_every: self.progress_every,
+                numerics: NUMERICS,
+                serve: Serve::All,
+            },
+        })
+    }
+}
+
+impl LogArgs {
+    /// What the log is set up with.
+    pub fn settings(&self) -> LogSettings {
+        LogSettings {
+            format: match self.log_format {
+                LogFormat::Text => Format::Text,
+                LogFormat::Json => Format::Json,
+            },
+            dir: self.log_dir.clone(),
+            filter: self.log_filter.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: CoordinatorArgs,
+    }
+
+    fn resolved(flags: &[&str]) -> Result<Config, ConfigError> {
+        let cli = Cli::try_parse_from([&["coordinator"], flags].concat()).expect("flags");
+        cli.args.resolve()
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on_without_the_word_insecure() {
+        for inside in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:7117", "[::ffff:127.0.0.1]:7117"] {
+            assert!(resolved(&["--listen", inside]).is_ok(), "{inside}");
+        }
+        for outside in ["0.0.0.0:7117", "[::]:7117", "10.0.0.1:7117", "[::ffff:10.0.0.1]:1"] {
+            assert!(matches!(resolved(&["--listen", outside]), Err(ConfigError::Insecure(_))), "{outside}");
+            assert!(resolved(&["--insecure", "--listen", outside]).is_ok(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_lease_outlasts_two_heartbeats() {
+        assert!(resolved(&["--heartbeat", "200ms", "--lease", "400ms"]).is_ok());
+        let error = resolved(&["--heartbeat", "20s"]).expect_err("a lease of 30 s is short");
+        assert_eq!(error.to_string(), "`--lease 30s` is less than two of `--heartbeat 20s`");
+        assert_eq!(error.help(), "a lease of 1m or more survives a lost heartbeat");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_reliability_page() {
+        let settings = resolved(&[]).expect("defaults hold").settings;
+        let seconds = |duration: Duration| duration.as_secs();
+        assert_eq!(
+            [settings.heartbeat, settings.lease, settings.checkpoint_every, settings.progress_every]
+                .map(seconds),
+            [5, 30, 60, 10]
+        );
+    }
+}

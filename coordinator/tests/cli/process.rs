@@ -1,0 +1,113 @@
+//! The real binary as a child, its log and its end.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long anything may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program, without anything of this process's environment that is its to read.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slalom-coordinator"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SLALOM_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The program with `args`, to its end.
+pub(crate) fn output(args: &[&str]) -> Output {
+    program().args(args).output().expect("the program starts")
+}
+
+/// What it wrote to standard error.
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A living coordinator on a free port.
+pub(crate) struct Coordinator {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+    seen: Vec<String>,
+    address: String,
+}
+
+impl Coordinator {
+    /// Starts one on the store in `dir` and waits until it serves.
+    pub(crate) async fn start(dir: &Path) -> Self {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "debug,h2=info"]);
+        command.arg("--store").arg(dir).args(["--heartbeat", "200ms", "--lease", "60s"]);
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                // The test may be over before the process is.
+                let _ = sender.send(line);
+            }
+        });
+        let mut coordinator = Self { child, lines, seen: Vec::new(), address: String::new() };
+        let started = coordinator.wait_for("coordinator started").await;
+        started["listen"].as_str().expect("an address").clone_into(&mut coordinator.address);
+        coordinator
+    }
+
+    /// The next line of its log that is this event.
+    pub(crate) async fn wait_for(&mut self, event: &str) -> Value {
+        loop {
+            let Ok(Some(line)) = tokio::time::timeout(PATIENCE, self.lines.recv()).await else {
+                panic!("no `{event}` came; the log was\n{}", self.seen.join("\n"));
+            };
+            let fields: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+            self.seen.push(line);
+            if fields["event"] == event {
+                return fields;
+            }
+        }
+    }
+
+    /// A channel to it.
+    pub(crate) fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address");
+        endpoint.connect_lazy()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill_9(mut self) {
+        self.child.kill().expect("it lives");
+        self.child.wait().expect("it was started here");
+    }
+
+    /// Sends a signal by name and waits for the end, while the test's connections live on.
+    pub(crate) async fn signal(mut self, name: &'static str) -> ExitStatus {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("`kill` is everywhere").success());
+        let ended = tokio::task::spawn_blocking(move || self.child.wait().expect("it was started here"));
+        ended.await.expect("waiting does not panic")
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
