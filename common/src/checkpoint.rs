@@ -5,8 +5,6 @@
 //! One entry, since safetensors keeps metadata in a `HashMap`: so the same state is the same bytes, and the SHA-256
 //! of the whole file is its name in every store. Bytes come from outside: nothing in them makes this module panic.
 
-use std::collections::HashMap;
-
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -177,7 +175,7 @@ impl Checkpoint {
             let view = TensorView::new(*dtype, dimensions.clone(), data);
             (*name, view.expect("the arrays of a checkpoint have the sizes of its shape"))
         });
-        let metadata = HashMap::from([(HEAD.to_owned(), head)]);
+        let metadata = [(HEAD.to_owned(), head)].into_iter().collect();
         safetensors::serialize(views, Some(metadata))
             .expect("nine tensors of distinct names make a container")
     }

@@ -1,6 +1,6 @@
 //! The product of five axes minus exclusions: numbers that decode to coordinates, never a list.
 //!
-//! A run's place in its grid is a mixed-radix number over (nodes, batch_size, unrollings, seed), the last fastest,
+//! A run's place in its grid is a mixed-radix number over (nodes, `batch_size`, unrollings, seed), the last fastest,
 //! holes included, so it never changes meaning. `epochs` is not part of it: a run answers all its epochs.
 
 use crate::axis::Axis;
@@ -255,7 +255,7 @@ impl Exclusion {
             let value = |name: Name| {
                 let axis = axes.of(name);
                 let stride = strides[name as usize];
-                axis.values()[if stride == 0 { 0 } else { place / stride % axis.len() }]
+                axis.values()[place.checked_div(stride).map_or(0, |digits| digits % axis.len())]
             };
             let at = At {
                 nodes: value(Name::Nodes),

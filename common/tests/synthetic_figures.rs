@@ -1,6 +1,6 @@
 //! Every figure on `docs/synthetic.md`, computed anew and looked for on the page.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use slalom_common::corpus::Text;
@@ -45,7 +45,7 @@ fn perplexity_by_order(text: &Text) -> Vec<f64> {
     let mut probabilities = vec![1.0 / 27.0; symbols.len() - COUNTED];
     let mut perplexities = Vec::new();
     for order in 0..=ORDER_MAX {
-        let mut successors: HashMap<u64, [u32; 27]> = HashMap::new();
+        let mut successors: BTreeMap<u64, [u32; 27]> = BTreeMap::new();
         for at in order..COUNTED {
             let context = key(&symbols[at - order..at]);
             successors.entry(context).or_insert([0; 27])[usize::from(symbols[at])] += 1;

@@ -245,6 +245,7 @@ struct Task {
 /// What one batch of inputs came to.
 #[derive(Default)]
 struct Batch {
+    events: usize,
     records: Vec<Record>,
     after_commit: Vec<Effect>,
     questions: Vec<Question>,
@@ -283,7 +284,10 @@ impl Task {
             for question in batch.questions {
                 question(&self.scheduler, now);
             }
-            self.changed.send_modify(|version| *version += 1);
+            // A question changes nothing: watchers, who ask when something has changed, would wake each other for ever.
+            if batch.events > 0 {
+                self.changed.send_modify(|version| *version += 1);
+            }
             if batch.stops {
                 return Ok(());
             }
@@ -337,6 +341,7 @@ impl Task {
 
     fn take(&mut self, effects: Effects, batch: &mut Batch) {
         let Effects { records, now, after_commit } = effects;
+        batch.events += 1;
         batch.records.extend(records);
         batch.after_commit.extend(after_commit);
         for effect in now {

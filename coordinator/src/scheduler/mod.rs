@@ -143,7 +143,7 @@ impl Scheduler {
             Event::FormerWorkersGone => self.on_former_workers_gone(&mut effects),
             Event::Submit { request, sweep } => self.on_submit(request, *sweep, &mut effects),
             Event::Cancel { request, sweep } => self.on_cancel(request, sweep, &mut effects),
-            Event::Retry { request, sweep } => self.on_retry(request, sweep, &mut effects),
+            Event::Retry { request, sweep } => self.on_retry(request, &sweep, &mut effects),
         }
         self.grant(now, &mut effects);
         effects
@@ -336,9 +336,8 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         let granted = self.ledger.lease(lease).copied();
-        let holder = granted.map(|granted| self.ledger.holder(&granted).0);
-        match (granted, holder == Some(incarnation)) {
-            (Some(granted), true) => match report {
+        if let Some(granted) = granted.filter(|granted| self.ledger.holder(granted).0 == incarnation) {
+            match report {
                 Report::Milestone(milestone) => {
                     self.take_milestone(granted.run, lease, milestone, effects);
                     self.drop_unwanted(granted.run, effects);
@@ -349,12 +348,11 @@ impl Scheduler {
                 Report::LeaseEnded { milestones, how } => {
                     self.on_stale_end(granted.run, lease, milestones, &how, effects);
                 }
-            },
-            // A lease of another store's life, or of somebody else. Acknowledged all the same: it would come for ever.
-            _ => {
-                let worker = self.fleet[&incarnation].name.clone();
-                effects.announce(Notice::MessageRefused { worker, lease });
             }
+        } else {
+            // A lease of another store's life, or of somebody else. Acknowledged all the same: it would come for ever.
+            let worker = self.fleet[&incarnation].name.clone();
+            effects.announce(Notice::MessageRefused { worker, lease });
         }
         let worker = self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
         worker.handled = worker.handled.max(Some(number));
@@ -552,8 +550,8 @@ impl Scheduler {
         effects.after_commit.push(Effect::Reply { request, reply });
     }
 
-    fn on_retry(&mut self, request: RequestId, name: SweepName, effects: &mut Effects) {
-        let reply = match self.ledger.find_sweep(&name) {
+    fn on_retry(&mut self, request: RequestId, name: &SweepName, effects: &mut Effects) {
+        let reply = match self.ledger.find_sweep(name) {
             None => self.no_such_sweep(),
             Some(index) => {
                 let failed = |run: &RunId| {

@@ -190,11 +190,11 @@ struct Peer {
 }
 
 fn reply(effects: &Effects) -> Reply {
-    let replies = effects.after_commit.iter().filter_map(|effect| match effect {
+    let mut replies = effects.after_commit.iter().filter_map(|effect| match effect {
         Effect::Reply { reply, .. } => Some(reply.clone()),
         _ => None,
     });
-    replies.last().expect("a call is answered")
+    replies.next_back().expect("a call is answered")
 }
 
 fn sent(effects: &Effects) -> Vec<&CoordinatorMessage> {
@@ -311,7 +311,7 @@ fn a_silent_worker_loses_its_runs_and_no_attempt_is_spent() {
     world.submit(sweep("a"));
     let (_, effects) = world.join("doomed", 1);
     let lost = grants(&effects).remove(0);
-    world.wait(LEASE - Duration::from_millis(1));
+    world.wait(LEASE.saturating_sub(Duration::from_millis(1)));
     assert_eq!(world.counts("a"), [3, 1, 0, 0, 0, 0]);
     let effects = world.wait(Duration::from_millis(1));
     assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::LeaseExpired { .. })));
@@ -499,7 +499,7 @@ fn a_restart_grants_only_waiting_runs_and_gives_old_leases_one_whole_lease_time(
     world.submit(sweep("a"));
     let (old, effects) = world.join("old", 1);
     let held = grants(&effects).remove(0);
-    world.wait(LEASE - Duration::from_secs(1));
+    world.wait(LEASE.saturating_sub(Duration::from_secs(1)));
     world.restart();
     let (_, effects) = world.join("new", 4);
     assert_eq!(grants(&effects).len(), 3);
@@ -715,10 +715,10 @@ proptest! {
                     world.wait(LEASE / 2);
                 }
                 (Fate::Restart, Some(_)) => world.restart(),
-                (Fate::Repeat, Some(_)) => if let Some((place, lease, report)) = last.clone() {
-                    if let Some((peer, _)) = peers.get_mut(place) {
-                        world.report(peer, lease, report);
-                    }
+                (Fate::Repeat, Some(_)) => if let Some((place, lease, report)) = last.clone()
+                    && let Some((peer, _)) = peers.get_mut(place)
+                {
+                    world.report(peer, lease, report);
                 }
             }
         }
@@ -738,11 +738,10 @@ proptest! {
         let family = *world.scheduler.ledger().sweep(index).sweep.family();
         for row in world.trial_rows(index) {
             let run = Run { family, shape: row.at.shape, seed: row.at.seed };
-            match row.perplexity {
-                Some(perplexity) => {
-                    prop_assert_eq!(Measured::Perplexity(perplexity), measured(&run, row.steps).measured);
-                }
-                None => prop_assert_eq!(row.state, RunState::Failed),
+            if let Some(perplexity) = row.perplexity {
+                prop_assert_eq!(Measured::Perplexity(perplexity), measured(&run, row.steps).measured);
+            } else {
+                prop_assert_eq!(row.state, RunState::Failed);
             }
         }
         let conflict = world.records.iter().find(|record| matches!(record, Record::ConflictFound { .. }));
