@@ -1,5 +1,6 @@
 //! The coordinator: schedules the runs of sweeps over workers, records what comes back, answers people.
 
+pub mod aggregate;
 pub mod announce;
 pub mod config;
 pub mod driver;
