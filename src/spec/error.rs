@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 use slalom_common::axis::{Axis, AxisError};
 use slalom_common::filter::FilterError;
+use slalom_common::grid::GridError;
 use slalom_common::settings::SettingsError;
+use slalom_common::sweep::SweepError;
 
-use super::corpus::CorpusChoiceError;
 use super::flags::flag_of;
+use slalom_common::corpus::source::SourceError;
 
 /// A spec, in a file or in flags, that describes no sweep. It prints as `what in where`.
 #[derive(Debug)]
@@ -69,17 +71,20 @@ pub(crate) enum Fault {
     #[error("value {} out of range for `{}`", setting_value(.0), .0.key())]
     Settings(SettingsError),
     #[error(transparent)]
-    Corpus(#[from] CorpusChoiceError),
+    Corpus(#[from] SourceError),
     #[error("a corpus table with {}", if found.is_empty() { "none of its keys".to_owned() } else { found.join(" and ") })]
     CorpusKeys { found: Vec<&'static str> },
     #[error("`{0}` is not the name of a corpus")]
     CorpusName(String),
     #[error("`{0}` is not a name for a sweep")]
     Name(String),
-    #[error("`{key}` is `{value}`, not a duration above zero")]
+    #[error("`{key}` is `{value}`, not a duration from 1ms to a year")]
     Duration { key: &'static str, value: String },
     #[error("`steps_per_epoch` is `{0}`, neither a whole number nor `full-pass`")]
     StepsPerEpoch(String),
+    /// What only the corpus or the grid as a whole shows.
+    #[error(transparent)]
+    Sweep(SweepError),
 }
 
 impl SpecError {
@@ -125,6 +130,7 @@ impl SpecError {
             ),
             Fault::Duration { .. } => Some("durations are such as 90s, 5m or 1h30m".to_owned()),
             Fault::NotUtf8 => Some("save the spec as UTF-8".to_owned()),
+            Fault::Sweep(error) => sweep_help(error).map(str::to_owned),
             Fault::Unreadable { .. }
             | Fault::FileTooLarge { .. }
             | Fault::Toml(_)
@@ -171,6 +177,26 @@ const fn axis_help(error: &AxisError) -> Option<&'static str> {
         | AxisError::TooLarge(_)
         | AxisError::ZeroStep(_)
         | AxisError::TooMany => None,
+    }
+}
+
+const fn sweep_help(error: &SweepError) -> Option<&'static str> {
+    match error {
+        SweepError::NothingToRun(_) => Some("leave out an expression of `exclude`, or widen an axis"),
+        SweepError::CorpusTooShort { .. } => Some("lower `valid_size`, or take a longer corpus"),
+        SweepError::BatchLargerThanText { .. } => Some("take smaller batches, or a longer corpus"),
+        SweepError::TooManyWantedSteps { .. } => Some("raise `eval_every`, or take fewer `epochs`"),
+        SweepError::Grid(GridError::Filter { .. }) => Some(
+            "guard it: `&&` and `||` stop at the first answer, so `seed > 0 && nodes / seed > 8` is safe",
+        ),
+        SweepError::Settings(_)
+        | SweepError::Grid(_)
+        | SweepError::NoBlocks
+        | SweepError::TooManyRuns(_)
+        | SweepError::NoValidation
+        | SweepError::NoSteps
+        | SweepError::TooManySteps { .. }
+        | SweepError::NoAttempts => None,
     }
 }
 

@@ -3,19 +3,18 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::time::Duration;
 
 use slalom_common::axis::{Axis, AxisError};
+use slalom_common::duration;
 use slalom_common::filter::Filter;
 use slalom_common::settings::TrainingSettings;
+use slalom_common::sweep::StepsPerEpoch;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::corpus::{CorpusChoice, CorpusChoiceError, Normalize};
 use super::error::{Fault, Place, SpecError};
-use super::{
-    Places, Policy, SEED_COUNTS, Spec, StepsPerEpoch, bounds, first_seeds, out_of_range, parse_axis, within,
-};
+use super::{Places, Policy, SEED_COUNTS, Spec, bounds, first_seeds, out_of_range, parse_axis, within};
+use slalom_common::corpus::source::{Normalize, Source, SourceError};
 
 /// The largest spec file; it bounds how deep the parser recurses, too.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -305,9 +304,9 @@ impl<'a> Table<'a> {
         Ok((filters, places))
     }
 
-    fn corpus(&self) -> Result<CorpusChoice, SpecError> {
+    fn corpus(&self) -> Result<Source, SpecError> {
         let Some(value) = self.get("corpus") else {
-            return Ok(CorpusChoice::default());
+            return Ok(Source::default());
         };
         match value.get_ref() {
             DeValue::String(text) => text.parse().map_err(self.text.at(value.span().start)),
@@ -320,17 +319,17 @@ impl<'a> Table<'a> {
     }
 
     /// The corpus that this table is.
-    fn corpus_by_keys(&self) -> Result<CorpusChoice, SpecError> {
+    fn corpus_by_keys(&self) -> Result<Source, SpecError> {
         let seed = self.whole("synthetic")?;
         let (path, name) = (self.string("path")?, self.string("name")?);
-        let mut choice = match (seed, path, name) {
-            (Some(seed), None, None) => CorpusChoice::Synthetic { seed, chars: None },
-            (None, Some(("", at)), None) => return Err(self.text.at(at)(CorpusChoiceError::Empty)),
+        let mut source = match (seed, path, name) {
+            (Some(seed), None, None) => Source::Synthetic { seed, chars: None },
+            (None, Some(("", at)), None) => return Err(self.text.at(at)(SourceError::Empty)),
             (None, Some((path, _)), None) => {
-                CorpusChoice::File { path: path.into(), chars: None, normalize: Normalize::No }
+                Source::File { path: path.into(), chars: None, normalize: Normalize::No }
             }
             (None, None, Some((name, at))) => match name.parse().map_err(self.text.at(at))? {
-                CorpusChoice::File { .. } => {
+                Source::File { .. } => {
                     return Err(self.text.at(at)(Fault::CorpusName(name.to_owned())));
                 }
                 named => named,
@@ -341,31 +340,28 @@ impl<'a> Table<'a> {
             }
         };
         if let Some(chars) = self.whole("chars")? {
-            choice = choice.with_chars(chars);
+            source = source.with_chars(chars);
         }
         if let Some(value) = self.get("normalize") {
-            choice = match value.get_ref() {
+            source = match value.get_ref() {
                 DeValue::Boolean(true) => {
-                    choice.with_normalize().map_err(self.text.at(value.span().start))?
+                    source.with_normalize().map_err(self.text.at(value.span().start))?
                 }
-                DeValue::Boolean(false) => choice,
+                DeValue::Boolean(false) => source,
                 _ => return Err(self.wrong_type("normalize", value, "true or false")),
             };
         }
-        Ok(choice)
+        Ok(source)
     }
 
     fn policy(&self) -> Result<Policy, SpecError> {
         let max_attempts = self.whole("max_attempts")?.map(|attempts| {
             u32::try_from(attempts).expect("the bounds of max_attempts are those of 32 bits")
         });
-        let checkpoint_every =
-            self.string("checkpoint_every")?.map(|(text, at)| match humantime::parse_duration(text) {
-                Ok(duration) if duration > Duration::ZERO => Ok(duration),
-                Ok(_) | Err(_) => {
-                    Err(self.text.at(at)(Fault::Duration { key: "checkpoint_every", value: text.to_owned() }))
-                }
-            });
+        let checkpoint_every = self.string("checkpoint_every")?.map(|(text, at)| {
+            let fault = || Fault::Duration { key: "checkpoint_every", value: text.to_owned() };
+            duration::parse(text).map_err(|_| self.text.at(at)(fault()))
+        });
         Ok(Policy { max_attempts, checkpoint_every: checkpoint_every.transpose()? })
     }
 

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use slalom_common::axis::{Axis, whole_number};
 use slalom_common::filter::Filter;
 use slalom_common::settings::TrainingSettings;
+use slalom_common::sweep::StepsPerEpoch;
 
-use super::corpus::CorpusChoice;
 use super::error::{Fault, Place, SpecError};
-use super::{Places, Policy, Spec, StepsPerEpoch, first_seeds, parse_axis, within};
+use super::{Places, Policy, Spec, first_seeds, parse_axis, within};
+use slalom_common::corpus::source::Source;
 
 /// A sweep on the command line: a spec file, or the grid and its settings by flags.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -138,7 +139,7 @@ impl Spec {
         places.keys.extend(given.into_iter().map(|(key, value)| (key, Place::Flag { key, value })));
         Self {
             name: None,
-            corpus: args.corpus.choice()?,
+            corpus: args.corpus.source()?,
             nodes: axis("nodes", &args.nodes)?,
             batch_size: axis("batch_size", &args.batch_size)?,
             unrollings: axis("unrollings", &args.unrollings)?,
@@ -182,18 +183,18 @@ impl CorpusArgs {
     ///
     /// # Errors
     /// What names no corpus, and a corpus that cannot be normalized.
-    pub(crate) fn choice(&self) -> Result<CorpusChoice, SpecError> {
-        let mut choice = match &self.corpus {
+    pub(crate) fn source(&self) -> Result<Source, SpecError> {
+        let mut source = match &self.corpus {
             Some(text) => text.parse().map_err(at("corpus", text))?,
-            None => CorpusChoice::default(),
+            None => Source::default(),
         };
         if let Some(chars) = self.corpus_chars {
-            choice = choice.with_chars(bounded("corpus_chars", chars)?);
+            source = source.with_chars(bounded("corpus_chars", chars)?);
         }
         if self.normalize {
-            choice = choice.with_normalize().map_err(at("normalize", ""))?;
+            source = source.with_normalize().map_err(at("normalize", ""))?;
         }
-        Ok(choice)
+        Ok(source)
     }
 }
 

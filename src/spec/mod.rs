@@ -13,21 +13,22 @@ use slalom_common::filter::Filter;
 use slalom_common::id::SweepName;
 use slalom_common::run::Shape;
 use slalom_common::settings::TrainingSettings;
+use slalom_common::sweep::StepsPerEpoch;
 
-use self::corpus::CorpusChoice;
 use self::error::{Fault, Place, SpecError};
+use slalom_common::corpus::source::Source;
 
-pub(crate) mod corpus;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod flags;
+pub(crate) mod sweep;
 
 /// What a person wants swept, checked as far as it can be without its corpus.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Spec {
     /// None where the sweep is to be named after its hash.
     pub(crate) name: Option<SweepName>,
-    pub(crate) corpus: CorpusChoice,
+    pub(crate) corpus: Source,
     pub(crate) nodes: Axis,
     pub(crate) batch_size: Axis,
     pub(crate) unrollings: Axis,
@@ -51,15 +52,6 @@ pub(crate) struct Spec {
 pub(crate) struct Policy {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) checkpoint_every: Option<Duration>,
-}
-
-/// What one unit of `epochs` is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StepsPerEpoch {
-    /// So many training steps.
-    Steps(u64),
-    /// One pass over the training text.
-    FullPass,
 }
 
 /// Where the parts of a spec were written, by their keys in a spec file.

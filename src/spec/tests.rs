@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory as _, Parser as _};
 use proptest::prelude::*;
 
-use super::corpus::Normalize;
 use super::flags::SpecArgs;
 use super::*;
+use slalom_common::corpus::source::Normalize;
 
 /// The spec of `CLI.md`, without the parts that flags cannot say: name and policy.
 const SLOPE: &str = r#"
@@ -68,7 +68,7 @@ fn values(axis: &str) -> Axis {
 fn a_spec_says_what_is_swept() {
     let spec = file(SLOPE).expect("a good spec");
     assert_eq!(spec.name, None);
-    assert_eq!(spec.corpus, CorpusChoice::Synthetic { seed: 1, chars: None });
+    assert_eq!(spec.corpus, Source::Synthetic { seed: 1, chars: None });
     assert_eq!(spec.nodes, values("8,16,32,64"));
     assert_eq!(spec.batch_size, values("16,32,64"));
     assert_eq!(spec.unrollings, values("1,6,11,16"));
@@ -151,26 +151,18 @@ fn a_number_alone_counts_seeds_and_a_list_or_text_names_them() {
 fn a_corpus_is_a_name_a_path_or_a_table() {
     let hash = "0a".repeat(32);
     let sha256 = hash.parse().expect("a hash");
-    let path = |path: &str, chars, normalize| CorpusChoice::File { path: path.into(), chars, normalize };
+    let path = |path: &str, chars, normalize| Source::File { path: path.into(), chars, normalize };
     let cases = [
-        ("'synthetic'", "synthetic", CorpusChoice::default()),
-        ("'synthetic:7'", "synthetic:7", CorpusChoice::Synthetic { seed: 7, chars: None }),
+        ("'synthetic'", "synthetic", Source::default()),
+        ("'synthetic:7'", "synthetic:7", Source::Synthetic { seed: 7, chars: None }),
         (
             "{ synthetic = 7, chars = 1_000_000 }",
             "synthetic:7 --corpus-chars 1_000_000",
-            CorpusChoice::Synthetic { seed: 7, chars: Some(1_000_000) },
+            Source::Synthetic { seed: 7, chars: Some(1_000_000) },
         ),
-        ("'text8'", "text8", CorpusChoice::Text8 { chars: None }),
-        (
-            "{ name = 'text8', chars = 10 }",
-            "text8 --corpus-chars 10",
-            CorpusChoice::Text8 { chars: Some(10) },
-        ),
-        (
-            &format!("'sha256:{hash}'"),
-            &format!("sha256:{hash}"),
-            CorpusChoice::Cached { sha256, chars: None },
-        ),
+        ("'text8'", "text8", Source::Text8 { chars: None }),
+        ("{ name = 'text8', chars = 10 }", "text8 --corpus-chars 10", Source::Text8 { chars: Some(10) }),
+        (&format!("'sha256:{hash}'"), &format!("sha256:{hash}"), Source::Cached { sha256, chars: None }),
         ("'a/b.zip'", "a/b.zip", path("a/b.zip", None, Normalize::No)),
         ("{ path = 'b.txt', normalize = false }", "b.txt", path("b.txt", None, Normalize::No)),
         (
@@ -202,7 +194,7 @@ fn the_examples_are_good_specs() {
         names.extend(spec.name);
     }
     names.sort();
-    assert_eq!(names.iter().map(SweepName::as_str).collect::<Vec<_>>(), ["quickstart", "ski-slope"]);
+    assert_eq!(names.iter().map(SweepName::as_str).collect::<Vec<_>>(), ["quickstart", "ski-slope", "study"]);
     let example = file(Spec::EXAMPLE).expect("the example is a good spec");
     assert_eq!(example.nodes, values("8,16,32,64"));
 }
@@ -309,11 +301,11 @@ fn a_wrong_value_is_refused_at_its_place() {
         ),
         (
             "[policy]\ncheckpoint_every = '60'",
-            "`checkpoint_every` is `60`, not a duration above zero in a.toml:7:20\n  help: durations are such as 90s, 5m or 1h30m",
+            "`checkpoint_every` is `60`, not a duration from 1ms to a year in a.toml:7:20\n  help: durations are such as 90s, 5m or 1h30m",
         ),
         (
             "[policy]\ncheckpoint_every = '0s'",
-            "`checkpoint_every` is `0s`, not a duration above zero in a.toml:7:20\n  help: durations are such as 90s, 5m or 1h30m",
+            "`checkpoint_every` is `0s`, not a duration from 1ms to a year in a.toml:7:20\n  help: durations are such as 90s, 5m or 1h30m",
         ),
         ("nodes = 9", "not TOML: duplicate key in a.toml:6:1"),
         ("seeds = ", "not TOML: string values must be quoted, expected literal string in a.toml:6:9"),

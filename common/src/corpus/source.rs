@@ -135,7 +135,7 @@ pub enum CorpusError {
         wanted: u64,
     },
     /// text8 was never fetched.
-    #[error("text8 is not in the cache `{cache}`: `slalom corpus fetch text8` downloads it, once")]
+    #[error("text8 is not in the cache `{cache}`")]
     Text8NotFetched {
         /// The cache's folder.
         cache: PathBuf,
