@@ -122,7 +122,7 @@ pub fn cores() -> u32 {
 }
 
 /// `slalom` in the user's cache folder (the XDG base directories).
-fn default_cache() -> Option<PathBuf> {
+pub fn default_cache() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     Some(folder.join("slalom"))
@@ -144,7 +144,10 @@ fn default_name(host: &str, incarnation: Incarnation) -> WorkerName {
 }
 
 /// `HOST:PORT` or a URL, as a URL.
-fn coordinator_url(text: &str) -> Result<String, NotACoordinator> {
+///
+/// # Errors
+/// If it is neither, or of another scheme than `http`.
+pub fn coordinator_url(text: &str) -> Result<String, NotACoordinator> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = url.parse().map_err(|_| NotACoordinator::NotAUrl)?;
     let has_port = uri.port_u16().is_some();

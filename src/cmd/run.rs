@@ -1,0 +1,242 @@
+//! `slalom run`: a sweep, here, now, with an embedded coordinator and worker. The same command goes on where it stopped.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use slalom_common::answer::{RunRow, SweepStatus};
+use slalom_common::corpus::Text;
+use slalom_common::corpus::cache::Cache;
+use slalom_common::log::{self, Format, LogError, LogSettings};
+use slalom_common::sweep::Sweep;
+use slalom_common::wire::sweep_service::RunsWanted;
+use slalom_coordinator::config::LogFormat;
+use slalom_coordinator::scheduler::order::Serve;
+use slalom_worker::agent::AgentConfig;
+use slalom_worker::config::{WorkerArgs, default_cache};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{kernels, results, sweep};
+use crate::args::RunArgs;
+use crate::connect::{People, Who};
+use crate::failure::{Exit, Failure};
+use crate::local::{LocalError, OpenStore, Running, store_dir};
+use crate::output::bar::Bar;
+use crate::output::files::{self, ResultsJson};
+use crate::output::results::{Results, Watched};
+use crate::output::{Mode, Output, note, number, print, print_json, print_name};
+use crate::spec::Spec;
+use crate::spec::error::Fault;
+
+/// Between two looks at most so often.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Runs the sweep to its end, and prints and writes its results.
+///
+/// # Errors
+/// Bad input, another `slalom run` in the same folder, or a store that fails.
+pub(crate) async fn run(args: &RunArgs, output: Output) -> anyhow::Result<Exit> {
+    if nothing_given(args) {
+        print(Spec::EXAMPLE)?;
+        let help = "this spec is one to start from: save it as sweep.toml, then `slalom run sweep.toml`";
+        return Err(Failure::usage("neither a spec nor a grid is given").help(help).into());
+    }
+    let dir = &args.dir.dir;
+    let cache =
+        args.cache.cache.clone().or_else(default_cache).unwrap_or_else(|| store_dir(dir).join("cache"));
+    let (sweep, text) = sweep(&args.spec, &Cache::new(&cache))?;
+    let worker = worker(args, cache)?;
+
+    let mut signals = Signals::new()?;
+    let _log = start_log(args)?;
+    let open = OpenStore::open(dir, Serve::Only(sweep.name().clone()), args.checkpoint_every).await?;
+    let mut people = People::through(open.channel(), Who::Store { dir: dir.clone() });
+    let status = hand_in(&mut people, &sweep, &text).await;
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            open.close().await?;
+            return Err(error);
+        }
+    };
+    if status.state.is_over() {
+        let ended = finish(&mut people, &sweep, dir, output, None).await;
+        open.close().await?;
+        return ended;
+    }
+
+    let mut running = Running::start(open, worker).await?;
+    let watched = tokio::select! {
+        watched = watch(&mut people, &sweep) => watched?,
+        failed = running.failed() => {
+            failed?;
+            return Err(LocalError::Panicked("worker, which left by itself,").into());
+        }
+        () = signals.next() => return stop(running, &mut signals).await,
+    };
+    let ended = finish(&mut people, &sweep, dir, output, Some(watched)).await;
+    running.drain().await?;
+    ended
+}
+
+fn nothing_given(args: &RunArgs) -> bool {
+    matches!(Spec::from_args(&args.spec), Err(error) if matches!(*error.fault, Fault::NothingGiven))
+}
+
+fn worker(args: &RunArgs, cache: PathBuf) -> anyhow::Result<AgentConfig> {
+    // Refused here in the words of this program; the worker's own settings come from the same types.
+    kernels(args.isa)?;
+    let args = WorkerArgs {
+        coordinator: Vec::new(),
+        slots: args.slots,
+        name: None,
+        cache: Some(cache),
+        isa: args.isa,
+        log: slalom_worker::config::LogArgs {
+            log_format: slalom_worker::config::LogFormat::Text,
+            log_dir: None,
+            log_filter: String::new(),
+        },
+    };
+    Ok(args.resolve()?)
+}
+
+/// The log of coordinator and worker goes to a file of the day in the store's folder, unless told otherwise: the
+/// terminal has the bar.
+fn start_log(args: &RunArgs) -> anyhow::Result<log::Guard> {
+    let dir = args.log_dir.clone().unwrap_or_else(|| store_dir(&args.dir.dir));
+    let format = match args.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let settings = LogSettings { format, dir: Some(dir), filter: args.log_filter.clone() };
+    log::init(&settings, "slalom-run").map_err(|error| match error {
+        LogError::Filter { .. } => Failure::usage(format!("{:#}", anyhow::Error::from(error)))
+            .help("filters are such as `info` or `info,slalom=debug`")
+            .into(),
+        LogError::Directory { .. } | LogError::Twice => error.into(),
+    })
+}
+
+async fn hand_in(people: &mut People, sweep: &Sweep, text: &Text) -> anyhow::Result<SweepStatus> {
+    Ok(people.submit(sweep, text).await?.0)
+}
+
+/// Shows progress until the sweep is over, and says how long that took.
+async fn watch(people: &mut People, sweep: &Sweep) -> anyhow::Result<Watched> {
+    let began = Instant::now();
+    let mut bar = Bar::new(sweep.name().as_str());
+    let mut updates = people.watch(sweep.name(), INTERVAL).await?;
+    let mut busy = Busy { since: began, slots: 0, used: 0, slot_seconds: 0.0, used_seconds: 0.0 };
+    while let Some(status) = updates.next().await? {
+        busy.update(&status);
+        bar.update(&status);
+        if status.state.is_over() {
+            return Ok(busy.watched(began));
+        }
+    }
+    Err(Failure::error("the embedded coordinator ended before the sweep")
+        .help("the same command goes on")
+        .into())
+}
+
+/// How much of the slots' time is used, from one status to the next.
+struct Busy {
+    since: Instant,
+    slots: u32,
+    used: u32,
+    slot_seconds: f64,
+    used_seconds: f64,
+}
+
+impl Busy {
+    fn update(&mut self, status: &SweepStatus) {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.since).as_secs_f64();
+        self.slot_seconds += seconds * f64::from(self.slots);
+        self.used_seconds += seconds * f64::from(self.used);
+        self.since = now;
+        self.slots = status.slots;
+        // More than there are slots may be leased: they wait in the worker's queue.
+        let leased = status.counts.of(slalom_common::answer::RunState::Running);
+        self.used = u32::try_from(leased).unwrap_or(u32::MAX).min(status.slots);
+    }
+
+    fn watched(&self, began: Instant) -> Watched {
+        let busy = if self.slot_seconds > 0.0 { self.used_seconds / self.slot_seconds } else { 1.0 };
+        Watched { seconds: began.elapsed().as_secs_f64(), slots: self.slots, busy }
+    }
+}
+
+/// Writes the files of the sweep and prints its page.
+async fn finish(
+    people: &mut People,
+    sweep: &Sweep,
+    dir: &Path,
+    output: Output,
+    watched: Option<Watched>,
+) -> anyhow::Result<Exit> {
+    let results = results(people, sweep.name()).await?;
+    let wanted = RunsWanted { sweep: sweep.name().clone(), states: Vec::new(), filter: None };
+    let runs: Vec<RunRow> = people.runs(&wanted).await?;
+    let folder = dir.join(sweep.name().as_str());
+    files::write(&folder, &results, &runs).map_err(|error| {
+        Failure::error(format!("cannot write the results in {}: {error}", folder.display()))
+            .help("make room, then the same command writes them: nothing is trained again")
+    })?;
+    show(&results, &folder, output, watched)?;
+    Ok(if results.tally().is_complete() { Exit::Done } else { Exit::Incomplete })
+}
+
+fn show(results: &Results, folder: &Path, output: Output, watched: Option<Watched>) -> anyhow::Result<()> {
+    let name = results.sweep.as_str();
+    match output.mode() {
+        Mode::Json => print_json(&ResultsJson::new(results))?,
+        Mode::Quiet => print_name(name)?,
+        Mode::Table => {
+            let mut page = results.page(watched);
+            page += &format!("\n results  {}/results.csv, results.json, runs.csv\n", folder.display());
+            let failed = results.tally().failed;
+            if failed > 0 {
+                let failed = number::counted(failed, "trial");
+                page += &format!(
+                    " next     {failed} failed: `slalom runs {name} --state failed` says why, `slalom retry {name}` tries them again\n"
+                );
+            }
+            print(&page)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first signal: what is being trained is stored. The second: at once.
+async fn stop(running: Running, signals: &mut Signals) -> anyhow::Result<Exit> {
+    note("stopping: what is being trained is stored; again to stop at once");
+    tokio::select! {
+        drained = running.drain() => drained?,
+        () = signals.next() => {
+            note("stopped at once; the same command goes on from the last checkpoint");
+            return Ok(Exit::Interrupted);
+        }
+    }
+    note("stopped; the same command goes on from here");
+    Ok(Exit::Interrupted)
+}
+
+/// Ctrl-C and SIGTERM, which mean the same.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+        }
+    }
+}

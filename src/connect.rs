@@ -1,0 +1,516 @@
+//! A way to whoever knows the sweeps: where to look, and people's calls as functions of the domain's own types.
+//!
+//! Expected failures: nobody is there, what was asked for is not, a coordinator goes away in the middle of an answer.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use slalom_common::answer::{Preview, RunRow, SweepStatus, TrialRow, WorkerRow};
+use slalom_common::corpus::Text;
+use slalom_common::id::SweepName;
+use slalom_common::sweep::Sweep;
+use slalom_common::wire::sweep_service::{RunsWanted, watch};
+use slalom_common::wire::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX, WireError};
+use slalom_proto::v1;
+use slalom_proto::v1::sweep_service_client::SweepServiceClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+use crate::args::WhereArgs;
+use crate::local::{self, LocalError, OpenStore};
+use crate::output::note;
+
+/// Where a coordinator listens unless told otherwise.
+const DEFAULT_ADDRESS: &str = "http://127.0.0.1:7117";
+/// A coordinator that does not answer a connection within this is not there.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A connection on which nothing came for so long is asked whether it lives, and given up after as long again.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// Who was found to answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Who {
+    /// A coordinator at this address.
+    Coordinator { address: String },
+    /// A living `slalom run`.
+    Run { dir: PathBuf, pid: u32, address: String },
+    /// The store of a `slalom run` that is over, opened here without workers.
+    Store { dir: PathBuf },
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Coordinator { address } => write!(f, "the coordinator at {address}"),
+            Self::Run { dir, pid, .. } => write!(f, "`slalom run` in {} (process {pid})", dir.display()),
+            Self::Store { dir } => write!(f, "the store in {}", dir.display()),
+        }
+    }
+}
+
+/// What a verb needs of whoever answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Needs {
+    /// What is recorded: a closed store will do.
+    Records,
+    /// Somebody who goes on when the verb is over.
+    Life,
+}
+
+/// Why nobody answers.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("cannot reach a coordinator at {addresses}: {why}")]
+    Unreachable { addresses: String, why: String },
+    /// Nobody was named, and whoever would go on with the work in `dir` does not live.
+    #[error("nobody works in {} or at {DEFAULT_ADDRESS}", dir.display())]
+    NobodyWorks { dir: PathBuf },
+    #[error("`{address}` is not the address of a coordinator")]
+    Address { address: String, source: tonic::transport::Error },
+    #[error("no coordinator is given")]
+    NoAddress,
+    #[error(transparent)]
+    Local(#[from] LocalError),
+}
+
+impl ConnectError {
+    /// What to do about it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { addresses, .. } if addresses == DEFAULT_ADDRESS => Some(
+                "`slalom coordinator` starts one here; --coordinator names another, --dir the folder of a `slalom run`"
+                    .to_owned(),
+            ),
+            Self::NobodyWorks { .. } => Some(
+                "`slalom run` goes on with a sweep that it began, `slalom coordinator` starts a coordinator; \
+                 --coordinator names one elsewhere"
+                    .to_owned(),
+            ),
+            Self::Unreachable { .. } => {
+                Some("`slalom coordinator` starts one on that machine; is the address right, and the port open?".to_owned())
+            }
+            Self::Address { .. } | Self::NoAddress => Some("addresses are HOST:PORT or http://HOST:PORT".to_owned()),
+            Self::Local(error) => error.help(),
+        }
+    }
+}
+
+/// Why a call was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The name stands for nothing there.
+    #[error("{what} at {who}")]
+    NotFound { who: Who, what: String },
+    /// The name is another sweep's; the words say in which keys they differ.
+    #[error("{what}")]
+    NameTaken { what: String },
+    /// What was asked for is refused in words.
+    #[error("{who} refuses: {what}")]
+    Refused { who: Who, what: String },
+    /// A `slalom run` takes no other sweep.
+    #[error("{who} takes no sweep: {what}")]
+    TakesNone { who: Who, what: String },
+    /// The connection broke, or the coordinator stops.
+    #[error("{who} went away: {what}")]
+    Gone { who: Who, what: String },
+    /// It failed on its side.
+    #[error("{who} failed: {what}")]
+    Failed { who: Who, what: String },
+    /// It said what is not of the protocol.
+    #[error("{who} answers what this build does not understand")]
+    Malformed { who: Who, source: Box<WireError> },
+}
+
+impl CallError {
+    fn of(who: &Who, status: &Status) -> Self {
+        // What the other side says has no cause here: one with a cause is of the connection's own making.
+        if let Some(broken) = status.source() {
+            return Self::Gone { who: who.clone(), what: innermost(broken) };
+        }
+        let (who, what) = (who.clone(), status.message().to_owned());
+        match status.code() {
+            Code::NotFound => Self::NotFound { who, what },
+            Code::AlreadyExists => Self::NameTaken { what },
+            Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::OutOfRange => {
+                Self::Refused { who, what }
+            }
+            Code::Unimplemented => Self::TakesNone { who, what },
+            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
+                Self::Gone { who, what }
+            }
+            Code::Ok
+            | Code::Unknown
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Internal
+            | Code::DataLoss => Self::Failed { who, what },
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some("`slalom status` lists the sweeps there".to_owned()),
+            Self::NameTaken { .. } => {
+                Some("give this one another name with --name, or the old one's values back".to_owned())
+            }
+            Self::TakesNone { .. } => {
+                Some("`slalom run` the sweep when that one is done, or in another folder by --dir".to_owned())
+            }
+            Self::Gone { who: Who::Coordinator { .. }, .. } => {
+                Some("what it acknowledged is safe; try again when it is back".to_owned())
+            }
+            Self::Gone { .. } | Self::Refused { .. } => None,
+            Self::Failed { .. } => Some("its log says more".to_owned()),
+            Self::Malformed { .. } => {
+                Some("are this program and the coordinator of the same version?".to_owned())
+            }
+        }
+    }
+
+    /// Whether what was typed cannot be meant.
+    pub(crate) const fn is_usage(&self) -> bool {
+        matches!(self, Self::NameTaken { .. })
+    }
+
+    /// Whether a coordinator that comes back may answer.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+}
+
+/// Whoever knows the sweeps.
+pub(crate) struct People {
+    who: Who,
+    client: SweepServiceClient<Channel>,
+    /// A store that was opened for this, until [`People::close`].
+    opened: Option<OpenStore>,
+}
+
+impl People {
+    /// Looks where `at` says, in the order of CLI.md, and tells standard error who answers.
+    ///
+    /// # Errors
+    /// If nobody does.
+    pub(crate) async fn find(at: &WhereArgs, needs: Needs) -> Result<Self, ConnectError> {
+        let people = match Self::find_near(at, needs).await? {
+            Some(people) => people,
+            None => match Self::at_addresses(&[DEFAULT_ADDRESS.to_owned()]).await {
+                Err(ConnectError::Unreachable { .. }) if local::has_store(&at.dir.dir) => {
+                    return Err(ConnectError::NobodyWorks { dir: at.dir.dir.clone() });
+                }
+                people => people?,
+            },
+        };
+        match &people.who {
+            Who::Store { dir } => {
+                note(&format!("asking the store in {}: no `slalom run` is at work there", dir.display()));
+            }
+            who => note(&format!("asking {who}")),
+        }
+        Ok(people)
+    }
+
+    /// As [`People::find`], and nothing where nobody was named and nobody is there.
+    ///
+    /// # Errors
+    /// If somebody was named, or is there, and does not answer.
+    pub(crate) async fn find_any(at: &WhereArgs) -> Result<Option<Self>, ConnectError> {
+        match Self::find_near(at, Needs::Records).await? {
+            Some(people) => Ok(Some(people)),
+            None => Ok(Self::at_addresses(&[DEFAULT_ADDRESS.to_owned()]).await.ok()),
+        }
+    }
+
+    /// All places but the last.
+    async fn find_near(at: &WhereArgs, needs: Needs) -> Result<Option<Self>, ConnectError> {
+        if !at.coordinator.is_empty() {
+            return Self::at_addresses(&at.coordinator).await.map(Some);
+        }
+        let dir = &at.dir.dir;
+        if let Some(people) = Self::at_run(dir).await {
+            return Ok(Some(people));
+        }
+        if needs == Needs::Life || !local::has_store(dir) {
+            return Ok(None);
+        }
+        match Self::in_store(dir).await {
+            // Whoever has it was beginning to serve.
+            Err(ConnectError::Local(LocalError::InUse { dir, pid })) => match Self::at_run(&dir).await {
+                Some(people) => Ok(Some(people)),
+                None => Err(LocalError::InUse { dir, pid }.into()),
+            },
+            people => people.map(Some),
+        }
+    }
+
+    /// The `slalom run` that lives in `dir`.
+    async fn at_run(dir: &Path) -> Option<Self> {
+        let serving = local::serving(dir)?;
+        let client = dial(&serving.address).await.ok()?;
+        let who = Who::Run { dir: dir.to_owned(), pid: serving.pid, address: serving.address };
+        Some(Self { who, client, opened: None })
+    }
+
+    async fn in_store(dir: &Path) -> Result<Self, ConnectError> {
+        let opened = OpenStore::for_reading(dir).await?;
+        Ok(Self {
+            who: Who::Store { dir: dir.to_owned() },
+            client: limited(opened.channel()),
+            opened: Some(opened),
+        })
+    }
+
+    /// The first of `addresses` that answers.
+    async fn at_addresses(addresses: &[String]) -> Result<Self, ConnectError> {
+        let mut failed = ConnectError::NoAddress;
+        for address in addresses {
+            match dial(address).await {
+                Ok(client) => {
+                    let who = Who::Coordinator { address: address.clone() };
+                    return Ok(Self { who, client, opened: None });
+                }
+                Err(Dial::Address(source)) => {
+                    return Err(ConnectError::Address { address: address.clone(), source });
+                }
+                Err(Dial::Unreachable(source)) => {
+                    let why = innermost(&source);
+                    failed = ConnectError::Unreachable { addresses: addresses.join(", "), why };
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// Through a channel that is already there.
+    pub(crate) fn through(channel: Channel, who: Who) -> Self {
+        Self { who, client: limited(channel), opened: None }
+    }
+
+    /// Who answers.
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Ends the connection, and closes the store that was opened for it: the next verb may open it then.
+    ///
+    /// # Errors
+    /// If the store failed meanwhile.
+    pub(crate) async fn close(self) -> Result<(), ConnectError> {
+        drop(self.client);
+        match self.opened {
+            Some(opened) => Ok(opened.close().await?),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, status: &Status) -> CallError {
+        CallError::of(&self.who, status)
+    }
+
+    fn malformed(&self, source: WireError) -> CallError {
+        CallError::Malformed { who: self.who.clone(), source: Box::new(source) }
+    }
+
+    /// Hands a sweep in with its text, unless that is there; whether this call brought it, or made it active again.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn submit(
+        &mut self,
+        sweep: &Sweep,
+        text: &Text,
+    ) -> Result<(SweepStatus, bool), CallError> {
+        self.put_corpus(text).await?;
+        let request = v1::SubmitRequest { sweep: Some(sweep.to_wire()) };
+        let answer = self.client.submit(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        Ok((self.status_of(answer.status)?, answer.created))
+    }
+
+    async fn put_corpus(&mut self, text: &Text) -> Result<(), CallError> {
+        let request = v1::HasCorpusRequest { sha256: text.sha256().bytes().to_vec() };
+        let there =
+            self.client.has_corpus(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        if there.present {
+            return Ok(());
+        }
+        let bytes = text.to_ascii();
+        let mut name = Some(v1::BlobName {
+            kind: v1::BlobKind::Corpus as i32,
+            sha256: text.sha256().bytes().to_vec(),
+            size: bytes.len() as u64,
+        });
+        let chunks = (0..bytes.len()).step_by(CHUNK_BYTES_MAX).map(move |start| {
+            let end = bytes.len().min(start + CHUNK_BYTES_MAX);
+            v1::PutBlobChunk { name: name.take(), data: bytes[start..end].to_vec() }
+        });
+        self.client.put_corpus(tokio_stream::iter(chunks)).await.map_err(|status| self.failed(&status))?;
+        Ok(())
+    }
+
+    /// What a sweep would be there.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn preview(&mut self, sweep: &Sweep) -> Result<Preview, CallError> {
+        let request = v1::PreviewRequest { sweep: Some(sweep.to_wire()) };
+        let answer = self.client.preview(request).await.map_err(|status| self.failed(&status))?;
+        Preview::from_wire(answer.into_inner()).map_err(|error| self.malformed(error))
+    }
+
+    /// All sweeps.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn statuses(&mut self) -> Result<Vec<SweepStatus>, CallError> {
+        self.get_status(None).await
+    }
+
+    /// One sweep.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn status(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let mut statuses = self.get_status(Some(sweep)).await?;
+        statuses.pop().ok_or_else(|| self.malformed(WireError::Absent { field: "GetStatusResponse.sweeps" }))
+    }
+
+    async fn get_status(&mut self, sweep: Option<&SweepName>) -> Result<Vec<SweepStatus>, CallError> {
+        let request = v1::GetStatusRequest { sweep: sweep.map(SweepName::to_string) };
+        let answer = self.client.get_status(request).await.map_err(|status| self.failed(&status))?;
+        let statuses = answer.into_inner().sweeps.into_iter().map(SweepStatus::from_wire);
+        statuses.collect::<Result<_, _>>().map_err(|error| self.malformed(error))
+    }
+
+    /// How a sweep stands, at once and whenever that changes, until it is over.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn watch(&mut self, sweep: &SweepName, interval: Duration) -> Result<Watch, CallError> {
+        let answer = self.client.watch(watch(sweep, interval)).await;
+        let updates = answer.map_err(|status| self.failed(&status))?.into_inner();
+        Ok(Watch { who: self.who.clone(), updates })
+    }
+
+    /// The runs of a sweep in order of number.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn runs(&mut self, wanted: &RunsWanted) -> Result<Vec<RunRow>, CallError> {
+        let answer = self.client.list_runs(wanted.to_wire()).await.map_err(|status| self.failed(&status))?;
+        let mut stream = answer.into_inner();
+        let mut rows = Vec::new();
+        while let Some(row) = stream.message().await.map_err(|status| self.failed(&status))? {
+            rows.push(RunRow::from_wire(row).map_err(|error| self.malformed(error))?);
+        }
+        Ok(rows)
+    }
+
+    /// The trials of a sweep in the order of `results.csv`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn trials(&mut self, sweep: &SweepName) -> Result<Vec<TrialRow>, CallError> {
+        let request = v1::ListTrialsRequest { sweep: sweep.to_string() };
+        let answer = self.client.list_trials(request).await.map_err(|status| self.failed(&status))?;
+        let mut stream = answer.into_inner();
+        let mut rows = Vec::new();
+        while let Some(row) = stream.message().await.map_err(|status| self.failed(&status))? {
+            rows.push(TrialRow::from_wire(&row).map_err(|error| self.malformed(error))?);
+        }
+        Ok(rows)
+    }
+
+    /// Ends a sweep.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn cancel(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::CancelRequest { sweep: sweep.to_string() };
+        let answer = self.client.cancel(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
+    /// Gives the failed runs of a sweep fresh attempts; how many there were.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn retry(&mut self, sweep: &SweepName) -> Result<u64, CallError> {
+        let request = v1::RetryRequest { sweep: sweep.to_string() };
+        let answer = self.client.retry(request).await.map_err(|status| self.failed(&status))?;
+        Ok(answer.into_inner().runs)
+    }
+
+    /// The workers with a session, and those whose leases have not ended.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn workers(&mut self) -> Result<Vec<WorkerRow>, CallError> {
+        let answer = self.client.list_workers(v1::ListWorkersRequest {}).await;
+        let rows = answer.map_err(|status| self.failed(&status))?.into_inner().workers;
+        rows.into_iter()
+            .map(WorkerRow::from_wire)
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.malformed(error))
+    }
+
+    fn status_of(&self, status: Option<v1::SweepStatus>) -> Result<SweepStatus, CallError> {
+        let status = status.ok_or(WireError::Absent { field: "status" });
+        status.and_then(SweepStatus::from_wire).map_err(|error| self.malformed(error))
+    }
+}
+
+/// A sweep's status, again and again.
+pub(crate) struct Watch {
+    who: Who,
+    updates: Streaming<v1::SweepStatus>,
+}
+
+impl Watch {
+    /// The next one; none after the sweep is over.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn next(&mut self) -> Result<Option<SweepStatus>, CallError> {
+        let update = self.updates.message().await.map_err(|status| CallError::of(&self.who, &status))?;
+        update
+            .map(SweepStatus::from_wire)
+            .transpose()
+            .map_err(|source| CallError::Malformed { who: self.who.clone(), source: Box::new(source) })
+    }
+}
+
+/// Why a connection was not made.
+enum Dial {
+    Address(tonic::transport::Error),
+    Unreachable(tonic::transport::Error),
+}
+
+async fn dial(address: &str) -> Result<SweepServiceClient<Channel>, Dial> {
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(Dial::Address)?;
+    let channel = endpoint
+        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY)
+        .connect()
+        .await
+        .map_err(Dial::Unreachable)?;
+    Ok(limited(channel))
+}
+
+/// The root of an error: the layers between say only that there is one.
+fn innermost(error: &dyn Error) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root.to_string()
+}
+
+fn limited(channel: Channel) -> SweepServiceClient<Channel> {
+    SweepServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}

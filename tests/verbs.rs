@@ -1,0 +1,431 @@
+//! What a person types, where no other process is needed: words, streams and exit codes. Sweeps over several processes
+//! are `tests/system`'s.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Somebody with a folder of their own and no variable of the tester's.
+struct Person {
+    folder: TempDir,
+}
+
+/// What one command said and how it ended.
+struct Said {
+    line: String,
+    output: Output,
+}
+
+impl Person {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slalom"));
+        command
+            .args(words(line))
+            .current_dir(self.path())
+            .env_clear()
+            .env("SLALOM_CACHE", self.path().join("cache"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn types(&self, line: &str) -> Said {
+        let output = self.command(line).output().expect("the program starts");
+        Said { line: line.to_owned(), output }
+    }
+
+    fn writes(&self, name: &str, content: &str) {
+        fs::write(self.path().join(name), content).expect("room");
+    }
+}
+
+/// The words of a command line; what stands between single quotes is one.
+fn words(line: &str) -> Vec<String> {
+    let part = |(index, part): (usize, &str)| {
+        if index % 2 == 1 {
+            vec![part.to_owned()]
+        } else {
+            part.split_whitespace().map(str::to_owned).collect()
+        }
+    };
+    line.split('\'').enumerate().flat_map(part).collect()
+}
+
+impl Said {
+    fn stdout(&self) -> String {
+        String::from_utf8(self.output.stdout.clone()).expect("UTF-8")
+    }
+
+    fn stderr(&self) -> String {
+        String::from_utf8(self.output.stderr.clone()).expect("UTF-8")
+    }
+
+    /// The exit code is this; else all is shown.
+    #[track_caller]
+    fn ends(self, code: i32) -> Self {
+        let (stdout, stderr) = (self.stdout(), self.stderr());
+        assert_eq!(self.output.status.code(), Some(code), "{}\n--\n{stdout}\n--\n{stderr}", self.line);
+        self
+    }
+
+    /// Standard error ends with these lines, and nothing stands on standard output.
+    #[track_caller]
+    fn complains(self, code: i32, lines: &str) {
+        let said = self.ends(code);
+        assert!(said.stderr().ends_with(&format!("{lines}\n")), "{}\n--\n{}", said.line, said.stderr());
+        assert_eq!(said.stdout(), "", "{}", said.line);
+    }
+
+    /// Standard error holds these words.
+    #[track_caller]
+    fn mentions(self, words: &str) -> Self {
+        assert!(self.stderr().contains(words), "{}\n--\n{}", self.line, self.stderr());
+        self
+    }
+
+    fn json_lines(&self) -> Vec<Value> {
+        self.stdout().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+const TRAIN: &str = "train --nodes 8 --batch-size 4 --unrollings 3 --corpus-chars 5000";
+
+const GRID: &str = "--nodes 8 --batch-size 4 --unrollings 3 --epochs 5";
+
+const TINY: &str = "\
+name = \"tiny\"
+corpus = { synthetic = 1, chars = 5000 }
+[grid]
+nodes = [4, 8]
+batch_size = 4
+unrollings = [1, 3]
+epochs = [10, 20]
+seeds = 2
+exclude = [\"nodes == 4 && unrollings == 3 && epochs == 20\"]
+[training]
+valid_size = 200
+";
+
+#[test]
+fn help_names_every_verb_in_its_group_and_each_verb_has_an_example() {
+    let person = Person::new();
+    let help = person.types("--help").ends(0).stdout();
+    for group in ["On this machine:", "On several machines:", "See how it stands:", "Steer:", "Tend:"] {
+        assert!(help.contains(group), "{group} in\n{help}");
+    }
+    let verbs = [
+        "run",
+        "plan",
+        "train",
+        "coordinator",
+        "worker",
+        "submit",
+        "wait",
+        "status",
+        "runs",
+        "workers",
+        "results",
+        "cancel",
+        "retry",
+        "corpus list",
+        "corpus fetch",
+        "corpus info",
+    ];
+    for verb in verbs {
+        assert!(help.contains(verb.split(' ').next().expect("a word")), "{verb} in\n{help}");
+        let said = person.types(&format!("{verb} --help")).ends(0);
+        assert!(said.stdout().contains(&format!("Example:\n  slalom {verb}")), "{}", said.stdout());
+    }
+}
+
+#[test]
+fn run_with_nothing_given_prints_a_spec_to_start_from() {
+    let person = Person::new();
+    let said = person.types("run").ends(2).mentions("help: this spec is one to start from");
+    person.writes("sweep.toml", &said.stdout());
+    person.types("plan sweep.toml").ends(0);
+}
+
+#[test]
+fn plan_shows_how_large_a_sweep_is() {
+    let person = Person::new();
+    person.writes("tiny.toml", TINY);
+    let plan = person.types("plan tiny.toml --slots 2").ends(0).stdout();
+    let lines: Vec<&str> = plan.lines().collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "tiny       16 trials = 2 nodes x 1 batch_size x 2 unrollings x 2 epochs x 2 seeds",
+            "excluded   2 trials by `nodes == 4 && unrollings == 3 && epochs == 20`",
+            "runs       8 (each run answers its 2 epochs: 1.43 times less to train)",
+        ]
+    );
+    assert!(lines[3].starts_with("work       ") && lines[3].contains("; longest run 8/4/3: "), "{plan}");
+    assert!(lines[4].starts_with("here       2 slots: about "), "{plan}");
+    let plan = &person.types("plan tiny.toml --output json").ends(0).json_lines()[0];
+    assert_eq!((&plan["trials"], &plan["excluded"], &plan["runs"]), (&json!(14), &json!(2), &json!(8)));
+    assert_eq!(plan["known_runs"], Value::Null);
+}
+
+#[test]
+fn train_prints_an_object_for_each_step_and_each_evaluation() {
+    let person = Person::new();
+    let json = |flags: &str| person.types(&format!("{TRAIN} --output json {flags}")).ends(0).json_lines();
+    let lines = json("--steps 3 --eval-at 0,2..=3");
+    let outline: Vec<String> = lines
+        .iter()
+        .map(|line| match (&line["step"], &line["steps_done"]) {
+            (Value::Null, done) => format!("{done} steps done: {}", line["valid_perplexity"].is_f64()),
+            (step, _) => format!("step {step}: {}", line["loss"].is_f64() && line["grad_norm"].is_f64()),
+        })
+        .collect();
+    let expected = [
+        "0 steps done: true",
+        "step 0: true",
+        "step 1: true",
+        "2 steps done: true",
+        "step 2: true",
+        "3 steps done: true",
+    ];
+    assert_eq!(outline, expected);
+
+    let once = json("--steps 3");
+    assert_eq!(once.len(), 4, "without a flag there is one evaluation, after the last step");
+    assert_eq!(once[3], lines[5]);
+    let every = json("--steps 5 --eval-every 2");
+    let evaluated: Vec<&Value> = every.iter().filter_map(|line| line.get("steps_done")).collect();
+    assert_eq!(evaluated, [&json!(2), &json!(4)]);
+}
+
+#[test]
+fn train_says_the_same_on_every_instruction_set_and_another_thing_for_another_seed() {
+    let person = Person::new();
+    let line = format!("{TRAIN} --steps 20 --output json");
+    let portable = person.command(&line).env("SLALOM_ISA", "portable").output().expect("it starts");
+    assert!(portable.status.success());
+    assert_eq!(person.types(&line).ends(0).output.stdout, portable.stdout);
+    assert_ne!(person.types(&format!("{line} --seed 1")).ends(0).output.stdout, portable.stdout);
+}
+
+#[test]
+fn a_training_that_diverges_says_at_which_step_and_ends_well() {
+    let person = Person::new();
+    let line =
+        format!("{TRAIN} --steps 50 --learning-rate 1e38 --clip-norm 1e38 --output json --eval-every 0");
+    let lines = person.types(&line).ends(0).json_lines();
+    let at = lines.last().expect("a line")["diverged_at"].as_u64().expect("it diverges");
+    assert_eq!(lines.len() as u64, at + 1, "a line for each step before, and none after");
+}
+
+#[test]
+fn final_weights_are_the_initial_weights_of_the_next() {
+    let person = Person::new();
+    person.types(&format!("{TRAIN} --steps 5 --final five.safetensors")).ends(0);
+    let before = person.types(&format!("{TRAIN} --steps 5 --output json")).ends(0).json_lines();
+    let again = "--steps 0 --init five.safetensors --final same.safetensors --output json";
+    let after = person.types(&format!("{TRAIN} {again}")).ends(0).json_lines();
+    assert_eq!(after[0]["valid_perplexity"], before[5]["valid_perplexity"]);
+    let read = |name: &str| fs::read(person.path().join(name)).expect("written");
+    assert_eq!(read("five.safetensors"), read("same.safetensors"));
+    let other = TRAIN.replace("--nodes 8", "--nodes 9");
+    person
+        .types(&format!("{other} --steps 0 --init five.safetensors"))
+        .ends(2)
+        .mentions("`five.safetensors` does not hold the weights of a model of 9 nodes");
+}
+
+#[test]
+fn bad_input_is_refused_by_what_and_where_before_anything_is_trained() {
+    let person = Person::new();
+    person.writes("typo.toml", "[grid]\nnodes = 8\nbatch_size = 4\nunroling = 3\n");
+    person.writes("odd.txt", "abc\ndef");
+    person.writes("short.txt", "abcdef");
+    let cases = [
+        (
+            "run typo.toml".to_owned(),
+            "error: unknown axis `unroling` in typo.toml:4:1\n  help: did you mean `unrollings`? axes are nodes, \
+             batch_size, unrollings, epochs; seeds = N for the fifth",
+        ),
+        (
+            "plan --nodes 0 --batch-size 4 --unrollings 3 --epochs 5".to_owned(),
+            "error: value 0 out of range for `nodes` in --nodes 0\n  help: it goes from 1 to 16384",
+        ),
+        (
+            format!("plan {GRID} --exclude 'nodes / seed > 1'"),
+            "error: `nodes / seed > 1` has no value at nodes = 8, seed = 0 in --exclude 'nodes / seed > 1': \
+             division by zero: 8 / 0\n  help: guard it: `&&` and `||` stop at the first answer, so \
+             `seed > 0 && nodes / seed > 8` is safe",
+        ),
+        (
+            format!("run {GRID} --exclude 'nodes == 8'"),
+            "error: nothing to run: all 1 trials are excluded in --exclude 'nodes == 8'\n  \
+             help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            format!("plan {GRID} --corpus odd.txt"),
+            "error: the corpus `odd.txt` is not a text of the 27 symbols: byte 0x0a at offset 3 is neither a space \
+             nor a-z (`normalize` maps any text to these)\n  help: `--normalize`, in a spec `normalize = true`, maps \
+             it to a-z and space as text8 was made",
+        ),
+        (
+            format!("plan {GRID} --corpus short.txt"),
+            "error: the corpus has 6 characters and `valid_size` takes 1000: none are left to train on in --corpus \
+             short.txt\n  help: lower `valid_size`, or take a longer corpus",
+        ),
+        (
+            format!("plan {GRID} --learning-rate nan"),
+            "error: value NaN out of range for `learning_rate` in --learning-rate NaN\n  \
+             help: it is a finite number above 0",
+        ),
+        (
+            format!("{TRAIN} --steps 5 --eval-at 6"),
+            "error: --eval-at 6: the training ends after 5 steps\n  help: raise --steps, or validate earlier",
+        ),
+    ];
+    for (line, complaint) in cases {
+        person.types(&line).complains(2, complaint);
+    }
+    assert!(!person.path().join("slalom-out").exists(), "nothing was begun");
+}
+
+#[test]
+fn what_cannot_be_had_is_an_error_and_not_a_usage_error() {
+    let person = Person::new();
+    person.types("run absent.toml").ends(1).mentions("error: cannot read the spec `absent.toml`");
+    person.types(&format!("plan {GRID} --corpus absent.txt")).ends(1).mentions("`absent.txt`");
+    person
+        .types(&format!("plan {GRID} --corpus text8"))
+        .ends(1)
+        .mentions("  help: `slalom corpus fetch text8` downloads it, once\n");
+    person.types(&format!("{TRAIN} --steps 0 --final no/such/folder/w.safetensors")).ends(1);
+    // Nobody listens on port 1.
+    person.types("corpus fetch text8 --url http://127.0.0.1:1/text8.zip").ends(1).mentions("127.0.0.1:1");
+    person
+        .types("status --coordinator 127.0.0.1:1")
+        .ends(1)
+        .mentions("error: cannot reach a coordinator at http://127.0.0.1:1: ")
+        .mentions("\n  help: ");
+}
+
+#[test]
+fn what_is_no_command_is_a_usage_error() {
+    let person = Person::new();
+    let lines = [
+        "",
+        "nonsense",
+        "run --no-such-flag",
+        "runs --state lost",
+        "runs --where 'epochs > 3'",
+        "status 'No Name'",
+        "train --nodes 8",
+    ];
+    for line in lines {
+        person.types(line).ends(2);
+    }
+}
+
+#[test]
+fn corpus_info_says_what_no_model_can_beat() {
+    let person = Person::new();
+    let info = &person.types("corpus info synthetic --output json").ends(0).json_lines()[0];
+    assert_eq!(
+        info["sha256"],
+        json!("41ba8a70a5ba9cd312ad5c3c5d611672260107cb31d25f1753cc75703f97aa7d"),
+        "docs/synthetic.md"
+    );
+    assert_eq!(info["chars"], json!(1_000_000));
+    for (key, stated) in
+        [("entropy_rate", 0.7109), ("perplexity_floor", 2.0358), ("oracle_perplexity", 2.0023)]
+    {
+        // docs/synthetic.md states four places.
+        assert!((info[key].as_f64().expect("known") - stated).abs() < 0.000_05, "{key} in {info}");
+    }
+    person.writes("plain.txt", "some plain text");
+    let info = person.types("corpus info plain.txt --valid-size 4").ends(0).stdout();
+    assert!(info.contains("chars     15, of which the first 4 validate\n"), "{info}");
+    assert!(!info.contains("entropy"), "{info}");
+    assert_eq!(person.types("corpus list --output json").ends(0).stdout(), "[]\n", "looking caches nothing");
+}
+
+#[test]
+fn a_pipe_that_closes_is_no_error() {
+    let person = Person::new();
+    let mut child = person
+        .command(&format!("{TRAIN} --steps 200000 --output json"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = String::new();
+    // The reader is dropped after a line: the pipe closes while the program writes.
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(first.starts_with("{\"step\":0,"), "{first}");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaint.is_empty(), "{:?} {complaint}", output.status);
+}
+
+#[test]
+fn a_sweep_runs_here_and_its_store_answers_when_it_is_over() {
+    let person = Person::new();
+    person.writes("tiny.toml", TINY);
+    let page = person.types("run tiny.toml").ends(0).stdout();
+    assert!(page.starts_with(" tiny: 14 trials done, 2 excluded, none diverged, none failed in "), "{page}");
+    let read =
+        |name: &str| fs::read_to_string(person.path().join("slalom-out/tiny").join(name)).expect("written");
+    let csv = read("results.csv");
+    assert_eq!(csv.lines().count(), 15);
+    assert_eq!(person.types("results --format csv").ends(0).stdout(), csv);
+    assert_eq!(person.types("results tiny --output json").ends(0).stdout(), read("results.json"));
+    let runs = person.types("runs --where 'nodes == 8' --output quiet").ends(0).stdout();
+    assert_eq!(runs, "tiny/4\ntiny/5\ntiny/6\ntiny/7\n");
+    assert_eq!(read("runs.csv").lines().count(), 9);
+
+    let plan = person.types("plan tiny.toml").ends(0).stdout();
+    assert!(plan.contains("known      8 runs already in the store\n"), "{plan}");
+    assert!(plan.ends_with(": nothing is left to train\n"), "{plan}");
+    let again = person.types("run tiny.toml").ends(0).stdout();
+    assert!(again.starts_with(" tiny: 14 trials done, 2 excluded, none diverged, none failed\n"), "{again}");
+
+    person.writes("other.toml", &TINY.replace("[4, 8]", "[4, 9]"));
+    person
+        .types("run other.toml")
+        .ends(2)
+        .mentions("`tiny` is another sweep here")
+        .mentions("`nodes` (4,8 / 4,9)")
+        .mentions("help: give this one another name with --name");
+    person.types("wait tiny").ends(1);
+    person.types("status no-such-sweep").ends(1).mentions("there is `tiny`");
+}
+
+/// A run of a sweep passes, to the last bit, through what `train` alone finds at the same steps.
+#[test]
+fn a_trial_of_a_sweep_is_what_train_alone_gives() {
+    let person = Person::new();
+    person.writes("tiny.toml", TINY);
+    person.types("run tiny.toml").ends(0);
+    let results = &person.types("results --output json").ends(0).json_lines()[0];
+    let alone = person
+        .types(&format!("{TRAIN} --valid-size 200 --seed 1 --steps 20 --eval-at 10,20 --output json"))
+        .ends(0)
+        .json_lines();
+    let alone: Vec<&Value> = alone.iter().filter_map(|line| line.get("valid_perplexity")).collect();
+    let trials = results["trials"].as_array().expect("a list").iter();
+    let swept: Vec<&Value> = trials
+        .filter(|trial| trial["nodes"] == 8 && trial["unrollings"] == 3 && trial["seed"] == 1)
+        .map(|trial| &trial["perplexity"])
+        .collect();
+    assert_eq!(swept, alone);
+    assert_eq!(swept.len(), 2);
+}
