@@ -1,0 +1,59 @@
+//! Faults of processes: each costs time and changes no byte of the results.
+
+use crate::world::{SWEEP, World, calm, event};
+
+/// Fault "kill -9 worker", invariant I9.
+#[test]
+fn killing_a_worker_in_mid_run_changes_no_byte_of_the_results() {
+    let mut world = World::new(["doomed", "heir"]);
+    let sweep = world.submit(SWEEP);
+    world.wait_for(&event("milestone").with("worker", "doomed"));
+    world.kill_9("doomed");
+    world.wait_for(&event("run requeued").with("reason", "lost"));
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+}
+
+/// Fault "kill -9 coordinator", invariant I2: what was acknowledged is there, and the workers train on.
+#[test]
+fn killing_the_coordinator_in_mid_sweep_changes_no_byte_of_the_results() {
+    let mut world = World::new(["hill-1", "hill-2"]);
+    let sweep = world.submit(SWEEP);
+    for _ in 0..3 {
+        world.wait_for(&event("milestone").with("sweep", &sweep));
+        world.kill_9_coordinator();
+        world.start_coordinator();
+    }
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+}
+
+/// Fault "a worker frozen past its lease", invariants I1 and I4.
+#[test]
+fn a_worker_that_comes_back_from_the_dead_changes_no_byte_of_the_results() {
+    let mut world = World::new(["frozen", "heir"]);
+    let sweep = world.submit(SWEEP);
+    world.wait_for(&event("milestone").with("worker", "frozen"));
+    world.freeze("frozen");
+    world.wait_for(&event("lease expired").with("worker", "frozen"));
+    world.thaw("frozen");
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+    assert_eq!(world.count(&event("result conflict")), 0);
+}
+
+/// Fault "SIGTERM to a worker", invariant I8.
+#[test]
+fn a_worker_told_to_leave_hands_back_its_run_and_spends_no_attempt() {
+    let mut world = World::new(["leaver"]);
+    let sweep = world.submit(SWEEP);
+    world.wait_for(&event("milestone").with("worker", "leaver"));
+    let status = world.terminate("leaver");
+    assert_eq!(status.code(), Some(0));
+    world.wait_for(&event("worker left").with("worker", "leaver"));
+    world.start_worker("heir");
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+    let leased = world.count(&event("run leased"));
+    assert_eq!(world.count(&event("run leased").with("attempt", 1)), leased);
+}

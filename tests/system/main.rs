@@ -1,0 +1,11 @@
+//! The system from outside: real processes on loopback, real faults, and the oracle that no fault may change a byte.
+//!
+//! Read `world` first: it starts processes, breaks them, and waits for lines of their logs.
+
+#![expect(clippy::unwrap_used, reason = "tests say what they mean by their names")]
+
+mod faults;
+mod resume;
+mod sweep;
+mod tidy;
+mod world;

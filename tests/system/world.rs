@@ -1,0 +1,269 @@
+//! Processes, their logs, faults and waiting: what the other modules are written in.
+//!
+//! Nothing here sleeps. A thread a process reads its log, and whoever waits is woken by the line it waits for; when time
+//! runs out it says which line was the last.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before the test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Twelve runs of a quarter of a second or so, 36 trials: long enough to be interrupted, short enough to be repeated.
+pub(crate) const SWEEP: &str = r#"
+name = "tiny"
+corpus = { synthetic = 1, chars = 50_000 }
+[grid]
+nodes = [16, 32]
+batch_size = [16]
+unrollings = [5, 10]
+epochs = [200, 1000, 3000]
+seeds = 3
+[training]
+valid_size = 200
+"#;
+
+/// `results.csv` of [`SWEEP`] from a world without faults: what every other world must come to.
+pub(crate) fn calm() -> &'static str {
+    static CALM: OnceLock<String> = OnceLock::new();
+    CALM.get_or_init(|| {
+        let mut world = World::new(["alone"]);
+        let sweep = world.submit(SWEEP);
+        world.wait_for(&event("sweep done").with("sweep", &sweep));
+        world.results_csv(&sweep)
+    })
+}
+
+/// A line of a log to wait for.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    name: &'static str,
+    fields: Vec<(&'static str, String)>,
+}
+
+/// An event of this name.
+pub(crate) fn event(name: &'static str) -> Expected {
+    Expected { name, fields: Vec::new() }
+}
+
+impl Expected {
+    /// With a field of this value.
+    pub(crate) fn with(mut self, field: &'static str, value: impl std::fmt::Display) -> Self {
+        self.fields.push((field, value.to_string()));
+        self
+    }
+
+    fn is(&self, line: &Line) -> bool {
+        let field = |name: &str| match line.json.get(name) {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+            None => None,
+        };
+        field("event").as_deref() == Some(self.name)
+            && self.fields.iter().all(|(name, value)| field(name).as_ref() == Some(value))
+    }
+}
+
+/// One line of a process's log.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    process: String,
+    text: String,
+    pub(crate) json: Value,
+}
+
+/// A coordinator, its workers, and everything they have logged.
+pub(crate) struct World {
+    folder: TempDir,
+    port: u16,
+    processes: BTreeMap<String, Child>,
+    lines: (Sender<Line>, Receiver<Line>),
+    seen: Vec<Line>,
+    /// Lines before this one have been waited for.
+    cursor: usize,
+}
+
+const COORDINATOR: &str = "coordinator";
+
+impl World {
+    /// A coordinator and one worker of one slot for each name.
+    pub(crate) fn new<'a>(workers: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut world = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            processes: BTreeMap::new(),
+            lines: channel(),
+            seen: Vec::new(),
+            cursor: 0,
+        };
+        world.start_coordinator();
+        for worker in workers {
+            world.start_worker(worker);
+        }
+        world
+    }
+
+    /// Starts the coordinator, or starts it again on the same store and port.
+    pub(crate) fn start_coordinator(&mut self) {
+        let mut command = Command::new(binary("slalom-coordinator"));
+        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--log-format", "json"]);
+        command.arg("--store").arg(self.folder.path().join("store"));
+        command.args(["--heartbeat", "200ms", "--lease", "1s", "--checkpoint-every", "100ms"]);
+        self.start(COORDINATOR, command);
+        self.wait_for(&event("coordinator started"));
+    }
+
+    /// Starts a worker of one slot.
+    pub(crate) fn start_worker(&mut self, name: &str) {
+        let mut command = Command::new(binary("slalom-worker"));
+        command.args(["--coordinator", &self.url(), "--name", name, "--slots", "1", "--log-format", "json"]);
+        command.arg("--cache").arg(self.folder.path().join(format!("cache-{name}")));
+        self.start(name, command);
+    }
+
+    fn start(&mut self, name: &str, mut command: Command) {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let (process, lines) = (name.to_owned(), self.lines.0.clone());
+        std::thread::spawn(move || {
+            for text in log.lines().map_while(Result::ok) {
+                let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+                // The world may be over before its processes are.
+                let _ = lines.send(Line { process: process.clone(), text, json });
+            }
+        });
+        let earlier = self.processes.insert(name.to_owned(), child);
+        assert!(earlier.is_none_or(|mut earlier| earlier.try_wait().unwrap().is_some()), "{name} still runs");
+    }
+
+    /// Where the coordinator listens.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Hands a spec to the coordinator; its name.
+    pub(crate) fn submit(&mut self, spec: &str) -> String {
+        let path = self.folder.path().join("spec.toml");
+        std::fs::write(&path, spec).unwrap();
+        let output = self.slalom(&["submit", path.to_str().unwrap(), "--output", "quiet"]);
+        assert!(output.status.success(), "submit: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Runs a verb against this world's coordinator.
+    pub(crate) fn slalom(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary("slalom"));
+        command.args(arguments).env("SLALOM_COORDINATOR", self.url());
+        command.env("SLALOM_CACHE", self.folder.path().join("cache-client"));
+        command.current_dir(self.folder.path()).output().unwrap()
+    }
+
+    /// The sweep's table as a file would hold it.
+    pub(crate) fn results_csv(&self, sweep: &str) -> String {
+        let output = self.slalom(&["results", sweep, "--format", "csv"]);
+        assert!(output.status.success(), "results: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The next line that is the expected one, after all that were waited for before.
+    pub(crate) fn wait_for(&mut self, expected: &Expected) -> Line {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while let Some(line) = self.seen.get(self.cursor) {
+                self.cursor += 1;
+                if expected.is(line) {
+                    return line.clone();
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.1.recv_timeout(left) else {
+                panic!("waited {PATIENCE:?} for {expected:?}; the last lines were\n{}", self.last_lines());
+            };
+            self.seen.push(line);
+        }
+    }
+
+    /// How many lines so far are this event.
+    pub(crate) fn count(&mut self, expected: &Expected) -> usize {
+        self.seen.extend(self.lines.1.try_iter());
+        self.seen.iter().filter(|line| expected.is(line)).count()
+    }
+
+    fn last_lines(&self) -> String {
+        let last = self.seen.iter().skip(self.seen.len().saturating_sub(40));
+        last.map(|line| [&line.process, ": ", &line.text].concat()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// kill -9 of a worker.
+    pub(crate) fn kill_9(&mut self, name: &str) {
+        let mut child = self.processes.remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// kill -9 of the coordinator.
+    pub(crate) fn kill_9_coordinator(&mut self) {
+        self.kill_9(COORDINATOR);
+    }
+
+    /// SIGTERM, and how the process ended.
+    pub(crate) fn terminate(&mut self, name: &str) -> ExitStatus {
+        let mut child = self.processes.remove(name).unwrap();
+        signal(&child, "TERM");
+        child.wait().unwrap()
+    }
+
+    /// SIGSTOP: frozen, its connections open.
+    pub(crate) fn freeze(&self, name: &str) {
+        signal(&self.processes[name], "STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self, name: &str) {
+        signal(&self.processes[name], "CONT");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for child in self.processes.values_mut() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sends a signal by name: `kill` is everywhere that these tests run, and needs no unsafe code.
+pub(crate) fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success(), "kill -s {signal}");
+}
+
+/// A program of this workspace, built by the same command as this test.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_slalom")).parent().unwrap();
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());
+    path
+}
+
+/// All that a command printed, for a failing assertion.
+pub(crate) fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\nstdout:\n{}\nstderr:\n{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
