@@ -1,6 +1,7 @@
 //! The worker: trains runs on its own cores and reports what it measured.
 
 pub mod agent;
+pub mod bench;
 mod chain;
 pub mod config;
 pub mod kernels;

@@ -26,11 +26,10 @@ fn network_and_twin(kernels: Kernels, shape: &Shape) -> (Network, Twin) {
     }
     let tensors = parameters.tensors().map(|tensor| tensor.iter().map(|&w| f64::from(w)).collect());
     let mut network = Network::new(kernels, shape, parameters).expect("it fits");
-    let [h, c] = network.carried_mut();
-    for (value, word) in h.iter_mut().chain(c.iter_mut()).zip(noise(2, 2 * b * n)) {
-        *value = word as f32 * (-32.0_f32).exp2() - 0.5;
-    }
-    let [h, c] = network.carried().map(|state| state.iter().map(|&value| f64::from(value)).collect());
+    let state = noise(2, 2 * b * n).map(|word| word as f32 * (-32.0_f32).exp2() - 0.5).collect::<Vec<_>>();
+    let (h, c) = state.split_at(b * n);
+    network.set_carried(h, c);
+    let [h, c] = network.carried().map(|state| state.into_iter().map(f64::from).collect());
     (network, Twin { n, b, tensors, h, c })
 }
 

@@ -72,9 +72,8 @@ impl Simd for Avx2 {
     type V = V;
 
     // Twelve accumulators, two registers of the right factor and one broadcast of the left one, of sixteen.
-    const TILE_ROWS: usize = 6;
+    const ACCUMULATORS: usize = 6;
     const TILE_VECTORS: usize = 1;
-    const ROW_PANELS: usize = 2;
 
     #[inline]
     fn run<A: Algorithm>(self, algorithm: A) -> A::Output {

@@ -2,11 +2,12 @@
 
 use std::arch::x86_64::{
     __m512, __mmask16, _CMP_LT_OQ, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_andnot_si512,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtps_epi32, _mm512_div_ps,
-    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_sub_ps,
+    _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtps_epi32, _mm512_div_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::simd::{Algorithm, LANES, Simd};
@@ -32,6 +33,24 @@ fn lowest(len: usize) -> __mmask16 {
     if len < LANES { (1 << len) - 1 } else { __mmask16::MAX }
 }
 
+/// Four rows, each quarter by itself: row j of the result has column j of each quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_quads(rows: [__m512; 4]) -> [__m512; 4] {
+    let pairs = |a, b| {
+        let low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+        let high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+        [low, high]
+    };
+    let ([a, b], [c, d]) = (pairs(rows[0], rows[1]), pairs(rows[2], rows[3]));
+    [
+        _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(a, c)),
+        _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(b, d)),
+    ]
+}
+
 /// A call of an intrinsic whose arguments are all values.
 macro_rules! avx512f {
     ($call:expr) => {
@@ -44,9 +63,8 @@ impl Simd for Avx512 {
     type V = __m512;
 
     // 24 accumulators, two vectors of the right factor and one broadcast of the left one, of 32 registers.
-    const TILE_ROWS: usize = 12;
-    const TILE_VECTORS: usize = 2;
-    const ROW_PANELS: usize = 4;
+    const ACCUMULATORS: usize = 24;
+    const TILE_VECTORS: usize = 4;
 
     #[inline]
     fn run<A: Algorithm>(self, algorithm: A) -> A::Output {
@@ -120,6 +138,31 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn min(self, a: __m512, b: __m512) -> __m512 {
         avx512f!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max_lane(self, x: __m512) -> f32 {
+        avx512f!(_mm512_reduce_max_ps(x))
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [__m512; LANES]) -> [__m512; LANES] {
+        let mut quads = rows;
+        for (quad, rows) in quads.as_chunks_mut::<4>().0.iter_mut().zip(rows.as_chunks::<4>().0) {
+            *quad = avx512f!(transpose_quads(*rows));
+        }
+        // Quads 4i + j now hold, in quarter q, rows 4i to 4i + 3 of column 4q + j.
+        let mut columns = rows;
+        for j in 0..4 {
+            let [a, b, c, d] = [quads[j], quads[4 + j], quads[8 + j], quads[12 + j]];
+            let even = avx512f!([_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d)]);
+            let odd = avx512f!([_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d)]);
+            columns[j] = avx512f!(_mm512_shuffle_f32x4::<0x88>(even[0], even[1]));
+            columns[4 + j] = avx512f!(_mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]));
+            columns[8 + j] = avx512f!(_mm512_shuffle_f32x4::<0xdd>(even[0], even[1]));
+            columns[12 + j] = avx512f!(_mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]));
+        }
+        columns
     }
 
     #[inline(always)]

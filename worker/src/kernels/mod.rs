@@ -16,17 +16,22 @@
     reason = "lane operations must melt into the function that enables the feature"
 )]
 
-pub(crate) mod activation;
+mod activation;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-pub(crate) mod cell;
-pub(crate) mod gemm;
-mod gemv;
+mod cell;
+pub(crate) mod classifier;
+pub(crate) mod gradient;
+pub(crate) mod lines;
+pub(crate) mod pack;
+pub(crate) mod peak;
 mod portable;
+mod product;
+pub(crate) mod recurrence;
 pub(crate) mod reduce;
-mod simd;
+pub(crate) mod simd;
 pub(crate) mod softmax;
 pub(crate) mod update;
 
@@ -171,6 +176,13 @@ pub(crate) mod tests {
     pub(crate) fn noise(seed: u32, len: usize) -> Vec<f32> {
         let word = |index: usize| philox4x32_10([index as u32, 0, 0, 0], [seed, 0])[0];
         (0..len).map(|index| (f64::from(word(index)) * (-31.0_f64).exp2() - 1.0) as f32).collect()
+    }
+
+    /// Every size from 1 to 67 in either place, and these pairs.
+    pub(crate) fn sizes<const MORE: usize>(more: [(usize, usize); MORE]) -> Vec<[usize; 2]> {
+        let other = |size: usize| size * 29 % 67 + 1;
+        let every = (1..=67).flat_map(|size| [[size, other(size)], [other(size + 1), size]]);
+        every.chain(more.map(|(a, b)| [a, b])).collect()
     }
 
     /// As bits, so that a failed comparison is about what it says.

@@ -16,9 +16,8 @@ fn each(op: impl Fn(usize) -> f32) -> V {
 impl Simd for Portable {
     type V = V;
 
-    const TILE_ROWS: usize = 4;
+    const ACCUMULATORS: usize = 4;
     const TILE_VECTORS: usize = 1;
-    const ROW_PANELS: usize = 1;
 
     fn run<A: Algorithm>(self, algorithm: A) -> A::Output {
         algorithm.run(self)

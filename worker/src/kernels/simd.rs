@@ -4,9 +4,6 @@
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
-/// Vectors across a panel of a packed factor ([`super::gemm`]), the same for all: the layout has no instruction set.
-pub(crate) const PANEL_VECTORS: usize = 2;
-
 /// One instruction set. A value of it is the proof that the processor has it.
 ///
 /// Each operation acts on sixteen lanes of f32, rounds once, to nearest, ties to even, and keeps subnormals.
@@ -14,12 +11,10 @@ pub(crate) trait Simd: Copy {
     /// Sixteen lanes.
     type V: Copy;
 
-    /// Rows of the largest tile of a product whose accumulators stay in registers.
-    const TILE_ROWS: usize;
-    /// Vectors across that tile: 1 or 2.
+    /// Accumulators of the largest tile of a product, all of which stay in registers.
+    const ACCUMULATORS: usize;
+    /// The most vectors across that tile.
     const TILE_VECTORS: usize;
-    /// Panels that one row is multiplied with side by side: 1, 2 or 4.
-    const ROW_PANELS: usize;
 
     /// Carries out `algorithm` where the compiler may use this instruction set.
     fn run<A: Algorithm>(self, algorithm: A) -> A::Output;
@@ -61,6 +56,30 @@ pub(crate) trait Simd: Copy {
     fn round(self, x: Self::V) -> Self::V;
     /// 2^n for whole n from -126 to 127; any number for others and NaN.
     fn exp2_whole(self, n: Self::V) -> Self::V;
+
+    /// The largest lane; any of them where one is NaN.
+    #[inline(always)]
+    fn max_lane(self, x: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(x, &mut lanes);
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] =
+                    if lanes[lane] > lanes[lane + width] { lanes[lane] } else { lanes[lane + width] };
+            }
+        }
+        lanes[0]
+    }
+
+    /// Rows for columns.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut values = [[0.0; LANES]; LANES];
+        for (values, row) in values.iter_mut().zip(rows) {
+            self.store(row, values);
+        }
+        std::array::from_fn(|column| self.load(&std::array::from_fn(|row| values[row][column])))
+    }
 
     /// The lanes of `from` that start at `at`; zero beyond its end.
     #[inline(always)]

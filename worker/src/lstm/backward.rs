@@ -1,17 +1,16 @@
 //! The backward pass: the forward pass's steps in reverse. No gradient flows into the state that was carried in.
 
-use ndarray::s;
-
+use super::flat_mut;
 use super::forward::Activations;
 use super::params::Parameters;
-use super::{SYMBOLS, flat, flat_mut};
 use crate::kernels::Kernels;
-use crate::kernels::cell::CellBackward;
-use crate::kernels::gemm::{Matrix, Product};
-use crate::kernels::reduce::{ColumnSums, ScatterRows};
+use crate::kernels::gradient::{InputGradients, KernelGradients};
+use crate::kernels::lines::Line;
+use crate::kernels::pack::PackBackward;
+use crate::kernels::recurrence::TimeStepBackward;
 
 /// Fills `gradient` with the mean loss's gradient by each parameter, after [`super::forward::forward`] of the same
-/// `inputs`. Sums over rows are in the order t B + b; those of biases in `ColumnSums`' order.
+/// `inputs`. Sums over rows are in the order t B + b; those of biases in sixteen partial sums (`kernels::gradient`).
 pub fn backward(
     kernels: Kernels,
     parameters: &Parameters,
@@ -19,68 +18,43 @@ pub fn backward(
     inputs: &[u8],
     gradient: &mut Parameters,
 ) {
-    let [n, b, t] = [parameters.nodes(), activations.batch_size, activations.unrollings];
-    let Activations { h, c, tanh_c, gates, dlogits, dh_classifier, dh_next, dc, right, tile, .. } =
-        activations;
+    let [nodes, batch_size, t] = [activations.nodes, activations.batch_size, activations.unrollings];
+    let Activations { h, c, tanh_c, gates, dlogits, dc, dh, backward_weights: weights, .. } = activations;
 
-    // 2. All rows at once. dW = h^T dlogits, db = the column sums of dlogits, dh = dlogits W^T.
-    let h_after = h.slice(s![b.., ..]);
-    right.pack(Matrix::with_columns(SYMBOLS, flat(dlogits)));
-    kernels.run(Product {
-        left: Matrix::with_columns(n, flat(&h_after)).transposed(),
-        right,
-        out: flat_mut(&mut gradient.classifier),
-        tile,
-    });
-    kernels.run(ColumnSums { rows: flat(dlogits), sums: flat_mut(&mut gradient.classifier_bias) });
-    right.pack(Matrix::with_columns(SYMBOLS, flat(&parameters.classifier)).transposed());
-    kernels.run(Product {
-        left: Matrix::with_columns(SYMBOLS, flat(dlogits)),
-        right,
-        out: flat_mut(dh_classifier),
-        tile,
-    });
-
-    // 1. Time step by time step, the last first: the cell, then the product that reaches the h before.
-    right.pack(Matrix::with_columns(4 * n, flat(&parameters.recurrent_kernel)).transposed());
-    dh_next.fill(0.0);
-    dc.fill(0.0);
+    // 2. and 1. Time step by time step, the last first: what reaches h through the classifier, dlogits W^T, and through the
+    // next time step; then the cell.
+    kernels.run(PackBackward { weights: parameters.weights(), packed: weights });
+    dc.fill([Line::ZERO]);
     for t in (0..t).rev() {
-        let rows = t * b..(t + 1) * b;
-        let mut gates = gates.slice_mut(s![rows.clone(), ..]);
-        kernels.run(CellBackward {
-            nodes: n,
-            gates: flat_mut(&mut gates),
-            tanh_c: flat(&tanh_c.slice(s![rows.clone(), ..])),
-            c_before: flat(&c.slice(s![rows.clone(), ..])),
-            dh_classifier: flat(&dh_classifier.slice(s![rows, ..])),
-            dh_next: flat(dh_next),
-            dc: flat_mut(dc),
+        kernels.run(TimeStepBackward {
+            weights,
+            batch_size,
+            t,
+            dlogits,
+            c: c.as_flattened(),
+            tanh_c: tanh_c.as_flattened(),
+            gates,
+            dc: dc.as_flattened_mut(),
+            dh: dh.as_flattened_mut(),
         });
-        if t > 0 {
-            kernels.run(Product {
-                left: Matrix::with_columns(4 * n, flat(&gates)),
-                right,
-                out: flat_mut(dh_next),
-                tile,
-            });
-        }
     }
 
-    // All rows at once again: the recurrent kernel by a product, the input kernel by a scatter, the bias by sums.
-    let h_before = h.slice(s![..t * b, ..]);
-    right.pack(Matrix::with_columns(4 * n, flat(gates)));
-    kernels.run(Product {
-        left: Matrix::with_columns(n, flat(&h_before)).transposed(),
-        right,
-        out: flat_mut(&mut gradient.recurrent_kernel),
-        tile,
+    // All rows at once: the kernels of products by products, the input kernel by a scatter, the biases by sums.
+    kernels.run(KernelGradients {
+        nodes,
+        h: h.as_flattened(),
+        gates,
+        dlogits,
+        recurrent_kernel: flat_mut(&mut gradient.recurrent_kernel),
+        classifier: flat_mut(&mut gradient.classifier),
     });
-    kernels.run(ScatterRows {
+    kernels.run(InputGradients {
+        nodes,
         symbols: inputs,
-        rows: flat(gates),
-        sums: flat_mut(&mut gradient.input_kernel),
-        columns: 4 * n,
+        gates,
+        dlogits,
+        input_kernel: flat_mut(&mut gradient.input_kernel),
+        bias: flat_mut(&mut gradient.bias),
+        classifier_bias: flat_mut(&mut gradient.classifier_bias),
     });
-    kernels.run(ColumnSums { rows: flat(gates), sums: flat_mut(&mut gradient.bias) });
 }

@@ -1,33 +1,33 @@
 //! Validation perplexity: one character at a time from a zero state, reading parameters and touching nothing else.
 
-use ndarray::Array1;
 use slalom_common::outcome::{Measured, Perplexity};
 
-use super::forward::classifier_bias;
+use super::OutOfMemory;
 use super::params::Parameters;
-use super::{OutOfMemory, SYMBOLS, flat, flat_mut, zeros_1};
 use crate::kernels::Kernels;
-use crate::kernels::cell::CellForward;
-use crate::kernels::gemm::{LeftTile, Matrix, Panels, Product};
-use crate::kernels::softmax::SoftmaxProbability;
+use crate::kernels::classifier::{Logits, Probabilities};
+use crate::kernels::lines::{Line, groups, zeros};
+use crate::kernels::pack::{ForwardWeights, PackForward};
+use crate::kernels::recurrence::{Reading, ReadingProducts};
+use crate::kernels::simd::LANES;
 
 /// What a probability is clipped to from below.
 const PROBABILITY_MIN: f64 = 1e-10;
 
+/// Characters that are read before their predictions are looked at, all at once.
+const CHUNK: usize = 48;
+
 /// The room that a validation needs.
 pub struct Evaluator {
     kernels: Kernels,
-    /// `[N]`, as are the next three.
-    h: Array1<f32>,
-    c_before: Array1<f32>,
-    c: Array1<f32>,
-    tanh_c: Array1<f32>,
-    /// `[4N]`.
-    gates: Array1<f32>,
-    logits: [f32; SYMBOLS],
-    recurrent_kernel: Panels,
-    classifier: Panels,
-    tile: LeftTile,
+    weights: ForwardWeights,
+    /// `[group][1 + CHUNK]`: the h before the chunk, then that of each character.
+    h: Vec<[Line; 1]>,
+    /// `[group]`.
+    c: Vec<[Line; 1]>,
+    /// `[CHUNK]`.
+    logits: Vec<[Line; 2]>,
+    probabilities: [f32; CHUNK],
 }
 
 impl Evaluator {
@@ -38,16 +38,18 @@ impl Evaluator {
     pub fn new(kernels: Kernels, nodes: usize) -> Result<Self, OutOfMemory> {
         Ok(Self {
             kernels,
-            h: zeros_1(nodes)?,
-            c_before: zeros_1(nodes)?,
-            c: zeros_1(nodes)?,
-            tanh_c: zeros_1(nodes)?,
-            gates: zeros_1(4 * nodes)?,
-            logits: [0.0; SYMBOLS],
-            recurrent_kernel: Panels::with_room(&[(nodes, 4 * nodes)])?,
-            classifier: Panels::with_room(&[(nodes, SYMBOLS)])?,
-            tile: LeftTile::new(),
+            weights: ForwardWeights::new(nodes)?,
+            h: zeros(groups(nodes) * (1 + CHUNK))?,
+            c: zeros(groups(nodes))?,
+            logits: zeros(CHUNK)?,
+            probabilities: [0.0; CHUNK],
         })
+    }
+
+    /// Bytes that [`Evaluator::new`] takes.
+    pub(crate) fn bytes(nodes: u64) -> u64 {
+        let lines = nodes.div_ceil(LANES as u64) * (2 + CHUNK as u64) + 2 * CHUNK as u64;
+        lines * size_of::<Line>() as u64 + ForwardWeights::bytes(nodes)
     }
 
     /// The perplexity on `text`, whose last prediction is its first character; diverged where a probability is not
@@ -57,48 +59,51 @@ impl Evaluator {
     /// If `text` is empty, or the parameters are of another number of nodes.
     pub fn perplexity(&mut self, parameters: &Parameters, text: &[u8]) -> Measured {
         assert!(!text.is_empty(), "a validation text has at least one character");
-        let n = parameters.nodes();
-        self.recurrent_kernel.pack(Matrix::with_columns(4 * n, flat(&parameters.recurrent_kernel)));
-        self.classifier.pack(Matrix::with_columns(SYMBOLS, flat(&parameters.classifier)));
-        self.h.fill(0.0);
-        self.c.fill(0.0);
+        let Self { kernels, weights, h, c, logits, probabilities } = self;
+        kernels.run(PackForward { weights: parameters.weights(), packed: weights });
+        h.fill([Line::ZERO]);
+        c.fill([Line::ZERO]);
         let mut sum = 0.0;
-        for (k, &symbol) in text.iter().enumerate() {
-            let next = text[(k + 1) % text.len()];
-            let p = f64::from(self.probability_of_next(parameters, symbol, next));
-            if !p.is_finite() {
-                return Measured::Diverged;
+        let mut labels = [0; CHUNK];
+        for (chunk, symbols) in text.chunks(CHUNK).enumerate() {
+            let len = symbols.len();
+            let labels = &mut labels[..len];
+            for (k, label) in labels.iter_mut().enumerate() {
+                *label = text[(chunk * CHUNK + k + 1) % text.len()];
             }
-            sum += libm::log(p.max(PROBABILITY_MIN));
+            let probabilities = &mut probabilities[..len];
+            kernels.run(Reading { weights, symbols, h: h.as_flattened_mut(), c: c.as_flattened_mut() });
+            kernels.run(Probabilities {
+                weights,
+                h: h.as_flattened(),
+                first: 1,
+                labels,
+                logits: &mut logits[..len],
+                probabilities,
+            });
+            for &p in &*probabilities {
+                if !p.is_finite() {
+                    return Measured::Diverged;
+                }
+                sum += libm::log(f64::from(p).max(PROBABILITY_MIN));
+            }
+            for rows in h.chunks_exact_mut(1 + CHUNK) {
+                rows[0] = rows[len];
+            }
         }
         let perplexity = Perplexity::new(libm::exp(-(1.0 / text.len() as f64) * sum));
         perplexity.map_or(Measured::Diverged, Measured::Perplexity)
     }
 
-    /// Feeds `symbol` and gives the probability of `next`.
-    fn probability_of_next(&mut self, parameters: &Parameters, symbol: u8, next: u8) -> f32 {
-        let Self { kernels, h, c_before, c, tanh_c, gates, logits, recurrent_kernel, classifier, tile } =
-            self;
-        let n = parameters.nodes();
-        std::mem::swap(c, c_before);
-        kernels.run(Product {
-            left: Matrix::with_columns(n, flat(h)),
-            right: recurrent_kernel,
-            out: flat_mut(gates),
-            tile,
-        });
-        kernels.run(CellForward {
-            nodes: n,
-            symbols: &[symbol],
-            input_kernel: flat(&parameters.input_kernel),
-            bias: flat(&parameters.bias),
-            gates: flat_mut(gates),
-            c_before: flat(c_before),
-            c: flat_mut(c),
-            tanh_c: flat_mut(tanh_c),
-            h: flat_mut(h),
-        });
-        kernels.run(Product { left: Matrix::with_columns(n, flat(h)), right: classifier, out: logits, tile });
-        kernels.run(SoftmaxProbability { logits, bias: classifier_bias(parameters), label: next })
+    /// The matrix products of a validation over `characters`, alone: what it would take if all else were free.
+    pub fn products_alone(&mut self, parameters: &Parameters, characters: usize) {
+        let Self { kernels, weights, h, logits, .. } = self;
+        kernels.run(PackForward { weights: parameters.weights(), packed: weights });
+        for start in (0..characters).step_by(CHUNK) {
+            let characters = CHUNK.min(characters - start);
+            let h = h.as_flattened();
+            kernels.run(ReadingProducts { weights, characters, h });
+            kernels.run(Logits { weights, h, first: 1, logits: &mut logits[..characters] });
+        }
     }
 }

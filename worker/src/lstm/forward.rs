@@ -1,36 +1,36 @@
-//! The forward pass over T time steps, and the arrays that it leaves for the backward pass.
+//! The forward pass over T time steps, and what it leaves for the backward pass.
 
-use ndarray::{Array2, s};
 use slalom_common::run::Shape;
 
+use super::OutOfMemory;
 use super::params::Parameters;
-use super::{OutOfMemory, SYMBOLS, flat, flat_mut, zeros_2};
 use crate::kernels::Kernels;
-use crate::kernels::cell::CellForward;
-use crate::kernels::gemm::{LeftTile, Matrix, Panels, Product};
-use crate::kernels::softmax::SoftmaxLoss;
+use crate::kernels::classifier::Loss;
+use crate::kernels::lines::{GateLines, Line, groups, zeros};
+use crate::kernels::pack::{BackwardWeights, ForwardWeights, PackForward};
+use crate::kernels::recurrence::{TimeStepForward, dh_lines};
+use crate::kernels::simd::LANES;
 
 /// All that a training step writes beside parameters and gradient; made once, so that a step allocates nothing.
+///
+/// In the lines of `kernels::lines`: `[group]` is one of the groups of sixteen nodes.
 pub struct Activations {
-    /// `[(T + 1) B, N]`: the carried h, then the h of each row.
-    pub(super) h: Array2<f32>,
-    /// `[(T + 1) B, N]`: the carried c, then the c of each row.
-    pub(super) c: Array2<f32>,
-    /// `[T B, N]`.
-    pub(super) tanh_c: Array2<f32>,
-    /// `[T B, 4N]`: i, f, g, o after the forward pass; the gradients of their sums after the backward pass.
-    pub(super) gates: Array2<f32>,
-    /// `[T B, 27]`: the gradient by the logits after the forward pass.
-    pub(super) dlogits: Array2<f32>,
-    /// `[T B, N]`: what reaches h through the classifier.
-    pub(super) dh_classifier: Array2<f32>,
-    /// `[B, N]`: what reaches h through the next time step.
-    pub(super) dh_next: Array2<f32>,
-    /// `[B, N]`.
-    pub(super) dc: Array2<f32>,
-    /// The right factor of the product at hand.
-    pub(super) right: Panels,
-    pub(super) tile: LeftTile,
+    /// `[group][(T + 1) B]`: the carried h, then the h of each row. So for c.
+    pub(super) h: Vec<[Line; 1]>,
+    pub(super) c: Vec<[Line; 1]>,
+    /// `[group][T B]`.
+    pub(super) tanh_c: Vec<[Line; 1]>,
+    /// `[group][T B]`: i, f, g, o after the forward pass; the gradients of their sums after the backward pass.
+    pub(super) gates: Vec<GateLines>,
+    /// `[T B]`: the gradient by the logits after the forward pass.
+    pub(super) dlogits: Vec<[Line; 2]>,
+    /// `[group][B]`: what reaches c through the next time step.
+    pub(super) dc: Vec<[Line; 1]>,
+    /// What reaches h, for a panel of nodes.
+    pub(super) dh: Vec<[Line; 1]>,
+    pub(super) forward_weights: ForwardWeights,
+    pub(super) backward_weights: BackwardWeights,
+    pub(super) nodes: usize,
     pub(super) batch_size: usize,
     pub(super) unrollings: usize,
 }
@@ -41,49 +41,81 @@ impl Activations {
     /// # Errors
     /// If they do not fit into memory.
     pub fn new(shape: &Shape) -> Result<Self, OutOfMemory> {
-        let Shape { nodes, batch_size, unrollings } = *shape;
-        let [n, b, t] = [nodes as usize, batch_size as usize, unrollings as usize];
+        let [n, b, t] = [shape.nodes, shape.batch_size, shape.unrollings].map(|size| size as usize);
+        // A length that saturates is one that no memory has.
+        let lines = |rows: usize| groups(n).saturating_mul(rows);
+        let rows = t * b;
         Ok(Self {
-            h: zeros_2((t + 1) * b, n)?,
-            c: zeros_2((t + 1) * b, n)?,
-            tanh_c: zeros_2(t * b, n)?,
-            gates: zeros_2(t * b, 4 * n)?,
-            dlogits: zeros_2(t * b, SYMBOLS)?,
-            dh_classifier: zeros_2(t * b, n)?,
-            dh_next: zeros_2(b, n)?,
-            dc: zeros_2(b, n)?,
-            right: Panels::with_room(&right_factors(n, b, t))?,
-            tile: LeftTile::new(),
+            h: zeros(lines(rows + b))?,
+            c: zeros(lines(rows + b))?,
+            tanh_c: zeros(lines(rows))?,
+            gates: zeros(lines(rows))?,
+            dlogits: zeros(rows)?,
+            dc: zeros(lines(b))?,
+            dh: zeros(dh_lines(n, b))?,
+            forward_weights: ForwardWeights::new(n)?,
+            backward_weights: BackwardWeights::new(n)?,
+            nodes: n,
             batch_size: b,
             unrollings: t,
         })
     }
 
-    /// The carried h and c, `[B, N]` each, row by row.
-    pub fn carried(&self) -> [&[f32]; 2] {
-        let len = self.batch_size * self.h.ncols();
-        [&flat(&self.h)[..len], &flat(&self.c)[..len]]
+    /// Bytes that [`Activations::new`] takes; none where that has no u64.
+    pub(crate) fn bytes(shape: &Shape) -> Option<u64> {
+        let [n, b, t] = [shape.nodes, shape.batch_size, shape.unrollings].map(u64::from);
+        let groups = n.div_ceil(LANES as u64);
+        let rows = t.checked_mul(b)?;
+        // h, c, tanh_c and gates, dc; then what has no groups.
+        let lines = [rows.checked_add(b)?.checked_mul(2)?, rows.checked_mul(5)?, b];
+        let lines = lines.into_iter().try_fold(0_u64, u64::checked_add)?.checked_mul(groups)?;
+        let lines =
+            lines.checked_add(rows.checked_mul(2)?)?.checked_add(dh_lines(n as usize, b as usize) as u64)?;
+        let weights = ForwardWeights::bytes(n).checked_add(BackwardWeights::bytes(n))?;
+        lines.checked_mul(size_of::<Line>() as u64)?.checked_add(weights)
     }
 
-    /// As [`Activations::carried`], to write to.
-    pub fn carried_mut(&mut self) -> [&mut [f32]; 2] {
-        let len = self.batch_size * self.h.ncols();
-        [&mut flat_mut(&mut self.h)[..len], &mut flat_mut(&mut self.c)[..len]]
+    /// The carried h and c, `[B, N]` each, row by row.
+    pub fn carried(&self) -> [Vec<f32>; 2] {
+        [&self.h, &self.c].map(|lines| {
+            let mut values = Vec::with_capacity(self.batch_size * self.nodes);
+            for row in 0..self.batch_size {
+                values.extend((0..self.nodes).map(|node| self.number(lines, row, node)));
+            }
+            values
+        })
+    }
+
+    fn number(&self, lines: &[[Line; 1]], row: usize, node: usize) -> f32 {
+        let stride = (self.unrollings + 1) * self.batch_size;
+        lines[node / LANES * stride + row][0].0[node % LANES]
+    }
+
+    /// Carries these from now on.
+    ///
+    /// # Panics
+    /// If they are not `[B, N]`.
+    pub fn set_carried(&mut self, h: &[f32], c: &[f32]) {
+        let stride = (self.unrollings + 1) * self.batch_size;
+        for (lines, values) in [(&mut self.h, h), (&mut self.c, c)] {
+            assert_eq!(values.len(), self.batch_size * self.nodes, "a carried state is [B, N]");
+            for (row, values) in values.chunks_exact(self.nodes).enumerate() {
+                for (group, values) in values.chunks(LANES).enumerate() {
+                    lines[group * stride + row][0].0[..values.len()].copy_from_slice(values);
+                }
+            }
+        }
     }
 
     /// Carries the last time step's h and c to the next training step.
     pub(super) fn carry(&mut self) {
+        let rows = self.unrollings * self.batch_size;
         for state in [&mut self.h, &mut self.c] {
-            let last = self.unrollings * self.batch_size * state.ncols();
-            flat_mut(state).copy_within(last.., 0);
+            for lines in state.chunks_exact_mut(rows + self.batch_size) {
+                lines.copy_within(rows.., 0);
+            }
         }
     }
-}
-
-/// Each right factor of a training step, as (rows, columns), in the order of use.
-pub(crate) fn right_factors(n: usize, b: usize, t: usize) -> [(usize, usize); 6] {
-    let rows = t * b;
-    [(n, 4 * n), (n, SYMBOLS), (rows, SYMBOLS), (SYMBOLS, n), (4 * n, n), (rows, 4 * n)]
 }
 
 /// The sum, over rows in their order, of the loss of predicting `labels` from `inputs` (`[T B]` symbols each).
@@ -94,55 +126,25 @@ pub fn forward(
     inputs: &[u8],
     labels: &[u8],
 ) -> f64 {
-    let Activations { h, c, tanh_c, gates, dlogits, right, tile, .. } = activations;
-    let [n, b, t] = [parameters.nodes(), activations.batch_size, activations.unrollings];
+    let Activations { h, c, tanh_c, gates, dlogits, forward_weights: weights, .. } = activations;
+    let [b, t] = [activations.batch_size, activations.unrollings];
     assert!(inputs.len() == t * b && labels.len() == t * b, "inputs and labels are [T B]");
 
     // 1. Time step by time step: the recurrent product of all gates, then the cell.
-    right.pack(Matrix::with_columns(4 * n, flat(&parameters.recurrent_kernel)));
-    for t in 0..t {
-        let (before, now) = (t * b..(t + 1) * b, (t + 1) * b..(t + 2) * b);
-        let (h_before, mut h) = h.multi_slice_mut((s![before.clone(), ..], s![now.clone(), ..]));
-        let (c_before, mut c) = c.multi_slice_mut((s![before.clone(), ..], s![now, ..]));
-        let mut gates = gates.slice_mut(s![before.clone(), ..]);
-        kernels.run(Product {
-            left: Matrix::with_columns(n, flat(&h_before)),
-            right,
-            out: flat_mut(&mut gates),
-            tile,
-        });
-        kernels.run(CellForward {
-            nodes: n,
-            symbols: &inputs[before.clone()],
-            input_kernel: flat(&parameters.input_kernel),
-            bias: flat(&parameters.bias),
-            gates: flat_mut(&mut gates),
-            c_before: flat(&c_before),
-            c: flat_mut(&mut c),
-            tanh_c: flat_mut(&mut tanh_c.slice_mut(s![before, ..])),
-            h: flat_mut(&mut h),
+    kernels.run(PackForward { weights: parameters.weights(), packed: weights });
+    for (t, symbols) in inputs.chunks_exact(b).enumerate() {
+        kernels.run(TimeStepForward {
+            weights,
+            t,
+            symbols,
+            h: h.as_flattened_mut(),
+            c: c.as_flattened_mut(),
+            tanh_c: tanh_c.as_flattened_mut(),
+            gates,
         });
     }
 
     // 2. All rows at once: logits = h W + b, and their loss.
-    right.pack(Matrix::with_columns(SYMBOLS, flat(&parameters.classifier)));
-    kernels.run(Product {
-        left: Matrix::with_columns(n, flat(&h.slice(s![b.., ..]))),
-        right,
-        out: flat_mut(dlogits),
-        tile,
-    });
-    kernels.run(SoftmaxLoss {
-        logits: flat_mut(dlogits),
-        bias: classifier_bias(parameters),
-        labels,
-        weight: (1.0 / (t * b) as f64) as f32,
-    })
-}
-
-/// b, `[27]`.
-pub(super) fn classifier_bias(parameters: &Parameters) -> &[f32; SYMBOLS] {
-    flat(&parameters.classifier_bias)
-        .first_chunk()
-        .expect("the classifier's bias is one number for each symbol")
+    let weight = (1.0 / (t * b) as f64) as f32;
+    kernels.run(Loss { weights, h: h.as_flattened(), first: b, labels, weight, dlogits })
 }

@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2};
 use slalom_common::rng::{self, Purpose};
 
 use super::{OutOfMemory, SYMBOLS, flat, flat_mut, zeros_1, zeros_2};
+use crate::kernels::pack::Weights;
 
 /// All that training changes, in the order in which its norm is taken.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +65,12 @@ impl Parameters {
     pub fn tensors(&self) -> [&[f32]; 5] {
         let Self { input_kernel, recurrent_kernel, bias, classifier, classifier_bias } = self;
         [flat(input_kernel), flat(recurrent_kernel), flat(bias), flat(classifier), flat(classifier_bias)]
+    }
+
+    /// As kernels take them.
+    pub(crate) fn weights(&self) -> Weights<'_> {
+        let [input_kernel, recurrent_kernel, bias, classifier, classifier_bias] = self.tensors();
+        Weights { input_kernel, recurrent_kernel, bias, classifier, classifier_bias }
     }
 
     /// As [`Parameters::tensors`], to write to.

@@ -92,12 +92,15 @@ impl Network {
     }
 
     /// The carried h and c, `[B, N]` each, row by row.
-    pub fn carried(&self) -> [&[f32]; 2] {
+    pub fn carried(&self) -> [Vec<f32>; 2] {
         self.activations.carried()
     }
 
-    /// As [`Network::carried`], to write to.
-    pub fn carried_mut(&mut self) -> [&mut [f32]; 2] {
-        self.activations.carried_mut()
+    /// Carries these h and c, `[B, N]` each, from now on.
+    ///
+    /// # Panics
+    /// If they are not that long.
+    pub fn set_carried(&mut self, h: &[f32], c: &[f32]) {
+        self.activations.set_carried(h, c);
     }
 }

@@ -44,7 +44,7 @@ impl Trainer {
     pub fn checkpoint(&self) -> Checkpoint {
         let [input_kernel, recurrent_kernel, bias, classifier, classifier_bias] =
             self.parameters().tensors().map(<[f32]>::to_vec);
-        let [h, c] = self.network.carried().map(<[f32]>::to_vec);
+        let [h, c] = self.network.carried();
         Checkpoint {
             run: self.run.key(),
             numerics: self.run.family.numerics,
@@ -86,9 +86,13 @@ impl Trainer {
             restore(name, from, to)?;
         }
         let mut trainer = Self::new(kernels, run, symbols, Initial::Weights(Box::new(parameters)))?;
-        let [h, c] = trainer.network.carried_mut();
-        restore("h", &checkpoint.h, h)?;
-        restore("c", &checkpoint.c, c)?;
+        let wanted = run.shape.batch_size as usize * run.shape.nodes as usize;
+        for (name, state) in [("h", &checkpoint.h), ("c", &checkpoint.c)] {
+            if state.len() != wanted {
+                return Err(ResumeError::Length { name, found: state.len(), wanted });
+            }
+        }
+        trainer.network.set_carried(&checkpoint.h, &checkpoint.c);
 
         trainer.steps_done = checkpoint.step.number();
         trainer.learning_rate = run.family.training.learning_rate_at(checkpoint.step);

@@ -1,0 +1,227 @@
+//! How fast this core trains: a step of each shape and the core's own peak, measured in turn.
+//!
+//! Machines differ, and a shared one differs from itself a second later. So what is said of a shape is the median of
+//! ratios, each of a step and of a peak measured right before it.
+
+use std::time::{Duration, Instant};
+
+use slalom_common::cost::{step_flops, validation_flops};
+use slalom_common::id::ContentHash;
+use slalom_common::rng::philox4x32_10;
+use slalom_common::run::{Family, NUMERICS, Run, Shape};
+use slalom_common::settings::TrainingSettings;
+
+use crate::kernels::Kernels;
+use crate::kernels::peak::Peak;
+use crate::lstm::OutOfMemory;
+use crate::lstm::evaluate::Evaluator;
+use crate::lstm::params::Parameters;
+use crate::trainer::{Initial, Trainer, TrainerError};
+
+/// The shapes of `docs/performance.md`.
+pub const SHAPES: [Shape; 10] = [
+    shape(8, 8, 5),
+    shape(16, 16, 10),
+    shape(32, 32, 10),
+    shape(64, 64, 10),
+    shape(128, 64, 10),
+    shape(128, 64, 15),
+    shape(256, 64, 20),
+    shape(512, 128, 20),
+    shape(64, 1, 10),
+    shape(128, 16, 40),
+];
+
+/// The sizes of model whose validation is measured.
+pub const VALIDATED_NODES: [u32; 2] = [64, 128];
+
+/// Characters of a validation, by default.
+pub const VALID_SIZE: usize = 1000;
+
+const fn shape(nodes: u32, batch_size: u32, unrollings: u32) -> Shape {
+    Shape { nodes, batch_size, unrollings }
+}
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Alternations of peak and step; the median of them is told.
+    pub alternations: usize,
+    /// For the steps of one alternation; at least one step is taken.
+    pub steps: Duration,
+    /// For the peak of one alternation.
+    pub peak: Duration,
+}
+
+impl Effort {
+    /// A few seconds for all shapes.
+    pub const USUAL: Self =
+        Self { alternations: 11, steps: Duration::from_millis(15), peak: Duration::from_millis(4) };
+    /// Just enough to see that it works.
+    pub const LEAST: Self = Self { alternations: 1, steps: Duration::ZERO, peak: Duration::ZERO };
+}
+
+/// A training step of one shape.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct StepRate {
+    /// Whose.
+    pub shape: Shape,
+    /// Of one step: the median over alternations of the median in each.
+    pub seconds: f64,
+    /// FLOPs counted as `step_flops`, per second.
+    pub flops_per_second: f64,
+    /// Of the peak measured in turn, the median over alternations.
+    pub share_of_peak: f64,
+}
+
+impl StepRate {
+    /// Characters read a second.
+    pub fn characters_per_second(&self) -> f64 {
+        self.shape.predictions_per_step() as f64 / self.seconds
+    }
+}
+
+/// A validation over [`VALID_SIZE`] characters.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ValidationRate {
+    /// Whose.
+    pub nodes: u32,
+    /// Of one validation.
+    pub seconds: f64,
+    /// Of the matrix products that it cannot do without, alone, in the same process.
+    pub products_seconds: f64,
+    /// The one by the other, the median over alternations.
+    pub over_products: f64,
+    /// Of the products alone, FLOPs per second.
+    pub flops_per_second: f64,
+}
+
+/// The core's peak, for a while.
+pub fn peak_flops_per_second(kernels: Kernels, time: Duration) -> f64 {
+    /// A few microseconds: short beside any time asked for, long beside reading the clock.
+    const ROUNDS: u32 = 1000;
+    let start = Instant::now();
+    let mut flops = 0.0;
+    loop {
+        flops += kernels.run(Peak { rounds: ROUNDS });
+        let elapsed = start.elapsed();
+        if elapsed >= time {
+            return flops / elapsed.as_secs_f64();
+        }
+    }
+}
+
+/// Measures a step of `shape` against the peak, in turn.
+///
+/// # Errors
+/// If the shape does not fit into memory.
+pub fn step_rate(kernels: Kernels, shape: Shape, effort: Effort) -> Result<StepRate, TrainerError> {
+    let mut trainer = trainer(kernels, shape)?;
+    let mut seconds = Vec::new();
+    let mut shares = Vec::new();
+    // The first touches its memory for the first time.
+    trainer.step();
+    for _ in 0..effort.alternations {
+        let peak = peak_flops_per_second(kernels, effort.peak);
+        let step = median_seconds(effort.steps, || {
+            trainer.step();
+        });
+        shares.push(step_flops(shape) / step / peak);
+        seconds.push(step);
+    }
+    let seconds = median(&mut seconds);
+    Ok(StepRate {
+        shape,
+        seconds,
+        flops_per_second: step_flops(shape) / seconds,
+        share_of_peak: median(&mut shares),
+    })
+}
+
+/// Measures a validation of a model of `nodes` against its products alone, in turn.
+///
+/// # Errors
+/// If the model does not fit into memory.
+pub fn validation_rate(kernels: Kernels, nodes: u32, effort: Effort) -> Result<ValidationRate, OutOfMemory> {
+    let parameters = Parameters::initial(nodes as usize, 1)?;
+    let mut evaluator = Evaluator::new(kernels, nodes as usize)?;
+    let text = text(VALID_SIZE);
+    let (mut seconds, mut products, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.alternations {
+        let product = median_seconds(effort.steps, || evaluator.products_alone(&parameters, VALID_SIZE));
+        let whole = median_seconds(effort.steps, || {
+            evaluator.perplexity(&parameters, &text);
+        });
+        products.push(product);
+        seconds.push(whole);
+        ratios.push(whole / product);
+    }
+    let products_seconds = median(&mut products);
+    Ok(ValidationRate {
+        nodes,
+        seconds: median(&mut seconds),
+        products_seconds,
+        over_products: median(&mut ratios),
+        flops_per_second: validation_flops(nodes, VALID_SIZE as u64) / products_seconds,
+    })
+}
+
+/// A run of `shape` before its first step, on a made-up text.
+///
+/// # Errors
+/// If it does not fit into memory.
+pub fn trainer(kernels: Kernels, shape: Shape) -> Result<Trainer, TrainerError> {
+    let family = Family {
+        corpus: ContentHash::new([0; 32]),
+        valid_size: VALID_SIZE as u64,
+        training: TrainingSettings::default(),
+        numerics: NUMERICS,
+    };
+    let text = text(VALID_SIZE + 100_000).into();
+    Trainer::new(kernels, &Run { family, shape, seed: 1 }, text, Initial::Seed)
+}
+
+/// Symbols of which, as in a language, some are much likelier than others.
+fn text(len: usize) -> Vec<u8> {
+    (0..len as u32)
+        .map(|index| philox4x32_10([index, 0, 0, 0], [5, 0]))
+        .map(|words| (words[0] % 27).min(words[1] % 27) as u8)
+        .collect()
+}
+
+fn median_seconds(time: Duration, mut call: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut seconds = Vec::new();
+    loop {
+        let before = Instant::now();
+        call();
+        seconds.push(before.elapsed().as_secs_f64().max(1e-9));
+        if start.elapsed() >= time {
+            return median(&mut seconds);
+        }
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_has_a_rate() {
+        let kernels = Kernels::detect();
+        for shape in SHAPES {
+            let rate = step_rate(kernels, shape, Effort::LEAST).expect("it fits");
+            assert!(rate.seconds > 0.0 && rate.share_of_peak > 0.0, "{rate:?}");
+            assert!(rate.characters_per_second().is_finite() && rate.flops_per_second.is_finite());
+        }
+        for nodes in VALIDATED_NODES {
+            let rate = validation_rate(kernels, nodes, Effort::LEAST).expect("it fits");
+            assert!(rate.over_products > 0.0 && rate.flops_per_second.is_finite(), "{rate:?}");
+        }
+    }
+}
