@@ -1,11 +1,11 @@
 //! The lane operations in AVX2 and FMA: two registers of eight lanes.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _CMP_LT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_andnot_ps,
-    _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_cvtps_epi32,
-    _mm256_div_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
-    _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_round_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cmpgt_epi32,
+    _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps,
+    _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_storeu_ps,
+    _mm256_sub_epi32, _mm256_sub_ps,
 };
 
 use super::simd::{Algorithm, LANES, Simd};
@@ -62,10 +62,20 @@ fn store_half(x: __m256, to: &mut [f32]) {
     unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), lowest(to.len()), x) }
 }
 
+/// 2^n.
 #[inline(always)]
-fn exp2_half(n: __m256) -> __m256 {
-    let biased = avx2!(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+fn exp2_half(n: __m256i) -> __m256 {
+    let biased = avx2!(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
     avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+}
+
+/// In two steps, the first of which is exact: 2^n itself may be no f32.
+#[inline(always)]
+fn scale_half(x: __m256, n: __m256) -> __m256 {
+    let n = avx2!(_mm256_cvtps_epi32(n));
+    let half = avx2!(_mm256_srai_epi32::<1>(n));
+    let rest = avx2!(_mm256_sub_epi32(n, half));
+    avx2!(_mm256_mul_ps(_mm256_mul_ps(x, exp2_half(half)), exp2_half(rest)))
 }
 
 impl Simd for Avx2 {
@@ -154,34 +164,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn abs(self, x: V) -> V {
-        let sign_bit = self.splat(-0.0);
-        halves!(_mm256_andnot_ps(sign_bit, x))
-    }
-
-    #[inline(always)]
-    fn with_sign_of(self, magnitude: V, sign: V) -> V {
-        let sign_bit = self.splat(-0.0);
-        let sign = halves!(_mm256_and_ps(sign_bit, sign));
-        let magnitude = self.abs(magnitude);
-        halves!(_mm256_or_ps(magnitude, sign))
-    }
-
-    #[inline(always)]
-    fn where_less(self, a: V, b: V, yes: V, no: V) -> V {
-        let less =
-            [avx2!(_mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0])), avx2!(_mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1]))];
-        halves!(_mm256_blendv_ps(no, yes, less))
-    }
-
-    #[inline(always)]
-    fn round(self, x: V) -> V {
-        // To nearest, ties to even, exceptions suppressed.
-        [avx2!(_mm256_round_ps::<8>(x[0])), avx2!(_mm256_round_ps::<8>(x[1]))]
+    fn scale(self, x: V, n: V) -> V {
+        [scale_half(x[0], n[0]), scale_half(x[1], n[1])]
     }
 
     #[inline(always)]
     fn exp2_whole(self, n: V) -> V {
-        [exp2_half(n[0]), exp2_half(n[1])]
+        let of = |n| exp2_half(avx2!(_mm256_cvtps_epi32(n)));
+        [of(n[0]), of(n[1])]
     }
 }

@@ -1,13 +1,10 @@
 //! The lane operations in AVX-512F: one register.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _CMP_LT_OQ, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_andnot_si512,
-    _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
-    _mm512_cvtps_epi32, _mm512_div_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __mmask16, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_div_ps, _mm512_fmadd_ps,
+    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps,
+    _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::simd::{Algorithm, LANES, Simd};
@@ -141,11 +138,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn max_lane(self, x: __m512) -> f32 {
-        avx512f!(_mm512_reduce_max_ps(x))
-    }
-
-    #[inline(always)]
     fn transpose(self, rows: [__m512; LANES]) -> [__m512; LANES] {
         let mut quads = rows;
         for (quad, rows) in quads.as_chunks_mut::<4>().0.iter_mut().zip(rows.as_chunks::<4>().0) {
@@ -166,33 +158,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn abs(self, x: __m512) -> __m512 {
-        let magnitude = avx512f!(_mm512_set1_epi32(i32::MAX));
-        avx512f!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), magnitude)))
-    }
-
-    #[inline(always)]
-    fn with_sign_of(self, magnitude: __m512, sign: __m512) -> __m512 {
-        let sign_bit = avx512f!(_mm512_set1_epi32(i32::MIN));
-        let sign = avx512f!(_mm512_and_si512(sign_bit, _mm512_castps_si512(sign)));
-        let magnitude = avx512f!(_mm512_andnot_si512(sign_bit, _mm512_castps_si512(magnitude)));
-        avx512f!(_mm512_castsi512_ps(_mm512_or_si512(magnitude, sign)))
-    }
-
-    #[inline(always)]
-    fn where_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        avx512f!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
-    }
-
-    #[inline(always)]
-    fn round(self, x: __m512) -> __m512 {
-        // To nearest, ties to even, to no binary places, exceptions suppressed.
-        avx512f!(_mm512_roundscale_ps::<8>(x))
+    fn scale(self, x: __m512, n: __m512) -> __m512 {
+        avx512f!(_mm512_scalef_ps(x, n))
     }
 
     #[inline(always)]
     fn exp2_whole(self, n: __m512) -> __m512 {
-        let biased = avx512f!(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)));
-        avx512f!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        avx512f!(_mm512_scalef_ps(_mm512_set1_ps(1.0), n))
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn forward<S: Simd>(
 }
 
 /// What the cell backward needs beside gates and c: a `d` before a letter is the loss's gradient by it.
+#[derive(Clone, Copy)]
 pub(super) struct Reaching<V> {
     pub(super) tanh_c: V,
     pub(super) c_before: V,
@@ -61,10 +62,10 @@ pub(super) struct Reaching<V> {
 
 /// The cell backward, what [`forward`] did in reverse: the gradients of the gates' sums, and what reaches `c_before`.
 #[inline(always)]
-pub(super) fn backward<S: Simd>(s: S, gates: Gates<S::V>, reaching: Reaching<S::V>) -> (Gates<S::V>, S::V) {
+pub(super) fn backward<S: Simd>(s: S, gates: Gates<S::V>, reaching: &Reaching<S::V>) -> (Gates<S::V>, S::V) {
     let one = s.splat(1.0);
     let [i, f, g, o] = gates;
-    let Reaching { tanh_c, c_before, dh, dc } = reaching;
+    let Reaching { tanh_c, c_before, dh, dc } = *reaching;
     // dc + dh o (1 - tanh^2 c)
     let dc = s.fma(s.mul(dh, o), s.fnma(tanh_c, tanh_c, one), dc);
     // By each gate, times the gate's slope: s (1 - s) for a sigmoid, 1 - g^2 for the tanh.

@@ -60,7 +60,7 @@ pub(crate) struct Probabilities<'a> {
     /// `[R]`: scratch.
     pub(crate) logits: &'a mut [[Line; 2]],
     /// `[R]`, overwritten.
-    pub(crate) probabilities: &'a mut [f32],
+    pub(crate) out: &'a mut [f32],
 }
 
 impl Algorithm for Probabilities<'_> {
@@ -68,14 +68,14 @@ impl Algorithm for Probabilities<'_> {
 
     fn check(&self) {
         check(self.weights, self.h, self.first + self.labels.len());
-        assert!(self.labels.len() == self.logits.len() && self.labels.len() == self.probabilities.len());
+        assert!(self.labels.len() == self.logits.len() && self.labels.len() == self.out.len());
     }
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { weights, h, first, labels, logits, probabilities } = self;
+        let Self { weights, h, first, labels, logits, out } = self;
         logits_of(s, weights, rows(weights, h, first, labels.len()), logits);
-        softmax::probabilities(s, logits, &weights.classifier_bias, labels, probabilities);
+        softmax::probabilities(s, logits, &weights.classifier_bias, labels, out);
     }
 }
 
@@ -87,20 +87,20 @@ pub(crate) struct Logits<'a> {
     /// The first row of each group that counts.
     pub(crate) first: usize,
     /// `[R]`, overwritten.
-    pub(crate) logits: &'a mut [[Line; 2]],
+    pub(crate) out: &'a mut [[Line; 2]],
 }
 
 impl Algorithm for Logits<'_> {
     type Output = ();
 
     fn check(&self) {
-        check(self.weights, self.h, self.first + self.logits.len());
+        check(self.weights, self.h, self.first + self.out.len());
     }
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let left = rows(self.weights, self.h, self.first, self.logits.len());
-        logits_of(s, self.weights, left, self.logits);
+        let left = rows(self.weights, self.h, self.first, self.out.len());
+        logits_of(s, self.weights, left, self.out);
     }
 }
 

@@ -144,11 +144,11 @@ fn column_sums<S: Simd, const W: usize>(
             partial[lane] = s.add(partial[lane], values);
         }
     }
-    for lane in 0..LANES {
+    for (lane, partial) in partial.iter_mut().enumerate() {
         if let Some(row) = rest.get(lane) {
             let values = s.load(&row[place].0);
             also(sixteens.len() * LANES + lane, values);
-            partial[lane] = s.add(partial[lane], values);
+            *partial = s.add(*partial, values);
         }
     }
     for width in [8, 4, 2, 1] {

@@ -47,7 +47,6 @@ pub(crate) struct ForwardWeights {
     pub(super) bias: Vec<GateLines>,
     /// `[N]`: the right factor of the classifier.
     pub(super) classifier: Vec<[Line; 2]>,
-    /// Minus infinity beyond the last class.
     pub(super) classifier_bias: [Line; 2],
 }
 
@@ -159,7 +158,6 @@ impl Algorithm for PackForward<'_> {
             pack_classes(s, row, packed);
         }
         pack_classes(s, weights.classifier_bias, &mut packed.classifier_bias);
-        packed.classifier_bias[1].0[CLASSES - LANES..].fill(f32::NEG_INFINITY);
     }
 }
 

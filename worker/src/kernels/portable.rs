@@ -92,27 +92,22 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn abs(self, x: V) -> V {
-        each(|lane| x[lane].abs())
-    }
-
-    #[inline(always)]
-    fn with_sign_of(self, magnitude: V, sign: V) -> V {
-        each(|lane| magnitude[lane].copysign(sign[lane]))
-    }
-
-    #[inline(always)]
-    fn where_less(self, a: V, b: V, yes: V, no: V) -> V {
-        each(|lane| if a[lane] < b[lane] { yes[lane] } else { no[lane] })
-    }
-
-    #[inline(always)]
-    fn round(self, x: V) -> V {
-        each(|lane| libm::rintf(x[lane]))
+    fn scale(self, x: V, n: V) -> V {
+        // In two steps, the first of which is exact: 2^n itself may be no f32.
+        each(|lane| {
+            let n = n[lane] as i32;
+            x[lane] * exp2(n >> 1) * exp2(n - (n >> 1))
+        })
     }
 
     #[inline(always)]
     fn exp2_whole(self, n: V) -> V {
-        each(|lane| f32::from_bits(((n[lane] as i32).wrapping_add(127) as u32) << 23))
+        each(|lane| exp2(n[lane] as i32))
     }
+}
+
+/// 2^n.
+#[inline(always)]
+fn exp2(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }

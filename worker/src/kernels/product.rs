@@ -231,8 +231,8 @@ fn vectors_of<S: Simd, L: Left<W>, const W: usize, const R: usize, const C: usiz
         let (now, after) = right.split_at(len);
         right = after;
         if let Ok(now) = <&[[Line; C]; LANES]>::try_from(now) {
-            for k in 0..LANES {
-                step(s, &mut sums, rows, place, k, &now[k], at);
+            for (k, right) in now.iter().enumerate() {
+                step(s, &mut sums, rows, place, k, right, at);
             }
         } else {
             for (k, right) in now[..len.min(LANES)].iter().enumerate() {
@@ -390,10 +390,10 @@ fn gradient_vectors<S: Simd, const R: usize, const C: usize, const V: usize>(
         for v in 0..V {
             b[v] = s.load(&right[at + v].0);
         }
-        for r in 0..R {
+        for (r, sums) in sums.iter_mut().enumerate() {
             let a = s.splat(left.0[first + r]);
-            for v in 0..V {
-                sums[r][v] = s.fma(a, b[v], sums[r][v]);
+            for (sum, &b) in sums.iter_mut().zip(&b) {
+                *sum = s.fma(a, b, *sum);
             }
         }
     }

@@ -200,7 +200,7 @@ impl TimeStepBackward<'_> {
                 dh,
                 dc: s.load(&dc[row].0),
             };
-            let (dgates, dc_before) = cell::backward(s, load_gates(s, &gates[row]), reaching);
+            let (dgates, dc_before) = cell::backward(s, load_gates(s, &gates[row]), &reaching);
             store_gates(s, dgates, &mut gates[row]);
             s.store(dc_before, &mut dc[row].0);
         }

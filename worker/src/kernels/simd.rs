@@ -46,30 +46,10 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` where `a < b`, else `b`; so `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Clears the sign.
-    fn abs(self, x: Self::V) -> Self::V;
-    /// The magnitude of one with the sign of the other.
-    fn with_sign_of(self, magnitude: Self::V, sign: Self::V) -> Self::V;
-    /// `yes` where `a < b`, else `no`; so `no` where either is NaN.
-    fn where_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
-    /// The nearest whole number, ties to even, for magnitudes below 2^22.
-    fn round(self, x: Self::V) -> Self::V;
+    /// `x * 2^n` for whole n from -152 to 129, rounded once, for |x| from 1/2 to 2; any number for others and NaN.
+    fn scale(self, x: Self::V, n: Self::V) -> Self::V;
     /// 2^n for whole n from -126 to 127; any number for others and NaN.
     fn exp2_whole(self, n: Self::V) -> Self::V;
-
-    /// The largest lane; any of them where one is NaN.
-    #[inline(always)]
-    fn max_lane(self, x: Self::V) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(x, &mut lanes);
-        for width in [8, 4, 2, 1] {
-            for lane in 0..width {
-                lanes[lane] =
-                    if lanes[lane] > lanes[lane + width] { lanes[lane] } else { lanes[lane + width] };
-            }
-        }
-        lanes[0]
-    }
 
     /// Rows for columns.
     #[inline(always)]

@@ -1,6 +1,7 @@
-//! Bias, softmax and cross-entropy of rows of 27 logits.
+//! Bias, softmax and cross-entropy of rows of 27 logits, sixteen rows at a time, a row a lane: so what is done in order
+//! of id within a row is done for sixteen at once.
 
-use super::activation::exp;
+use super::activation::exp_minus;
 use super::lines::Line;
 use super::simd::{LANES, Simd};
 
@@ -10,11 +11,8 @@ pub(crate) const CLASSES: usize = 27;
 /// Two lines of logits, of which the last five count for nothing.
 pub(super) type Row = [Line; 2];
 
-/// Rows side by side: each one's sum is a chain of additions, and eight chains keep the adders busy.
-const ABREAST: usize = 8;
-
 /// `loss` plus `ln(sum) - (l_label - max)` in nats of each row, in their order. Rows come in as the product h W and go
-/// out as `(p - y) * weight`. What the bias has beyond the last class is minus infinity.
+/// out as the gradient: `e^(l - max)` times `weight / sum`, less `weight` at the label.
 #[inline(always)]
 pub(super) fn loss<S: Simd>(
     s: S,
@@ -24,97 +22,105 @@ pub(super) fn loss<S: Simd>(
     weight: f32,
     mut loss: f64,
 ) -> f64 {
-    let (rows, rest) = rows.as_chunks_mut::<ABREAST>();
-    let (labels, rest_labels) = labels.as_chunks::<ABREAST>();
-    for (rows, labels) in rows.iter_mut().zip(labels) {
-        loss = loss_abreast(s, rows, bias, labels, weight, loss);
-    }
-    for (row, &label) in rest.iter_mut().zip(rest_labels) {
-        loss = loss_abreast(s, std::array::from_mut(row), bias, &[label], weight, loss);
-    }
-    loss
-}
-
-/// The probability that each row, `h W`, gives to its label.
-#[inline(always)]
-pub(super) fn probabilities<S: Simd>(s: S, rows: &mut [Row], bias: &Row, labels: &[u8], out: &mut [f32]) {
-    let (rows, rest) = rows.as_chunks_mut::<ABREAST>();
-    let (labels, rest_labels) = labels.as_chunks::<ABREAST>();
-    let (out, rest_out) = out.as_chunks_mut::<ABREAST>();
-    for ((rows, labels), out) in rows.iter_mut().zip(labels).zip(out) {
-        *out = probabilities_abreast(s, rows, bias, labels);
-    }
-    for ((row, &label), out) in rest.iter_mut().zip(rest_labels).zip(rest_out) {
-        [*out] = probabilities_abreast(s, std::array::from_mut(row), bias, &[label]);
-    }
-}
-
-#[inline(always)]
-fn loss_abreast<S: Simd, const R: usize>(
-    s: S,
-    rows: &mut [Row; R],
-    bias: &Row,
-    labels: &[u8; R],
-    weight: f32,
-    mut loss: f64,
-) -> f64 {
-    let (below_max, sums) = exponentials(s, rows, bias, labels);
-    for r in 0..R {
-        loss += libm::log(f64::from(sums[r])) - f64::from(below_max[r]);
-    }
-    let weight_of_all = s.splat(weight);
-    for (row, (&sum, &label)) in rows.iter_mut().zip(sums.iter().zip(labels)) {
-        let sum = s.splat(sum);
-        for line in row.iter_mut() {
-            s.store(s.div(s.load(&line.0), sum), &mut line.0);
+    for (rows, labels) in rows.chunks_mut(LANES).zip(labels.chunks(LANES)) {
+        let mut columns = columns(s, rows, bias);
+        let max = max(s, &columns);
+        let mut below_max = [0.0; LANES];
+        for (lane, &label) in labels.iter().enumerate() {
+            below_max[lane] = columns[usize::from(label)].0[lane];
         }
-        *of(row, label) -= 1.0;
-        for line in row {
-            s.store(s.mul(s.load(&line.0), weight_of_all), &mut line.0);
+        let mut below_max = Line(below_max);
+        s.store(s.sub(s.load(&below_max.0), max), &mut below_max.0);
+
+        let sum = exponentiate(s, &mut columns, max);
+        let mut sums = Line::ZERO;
+        s.store(sum, &mut sums.0);
+        for (&sum, &below_max) in sums.0.iter().zip(&below_max.0).take(labels.len()) {
+            loss += libm::log(f64::from(sum)) - f64::from(below_max);
+        }
+
+        let factor = s.div(s.splat(weight), sum);
+        for column in &mut columns[..CLASSES] {
+            s.store(s.mul(s.load(&column.0), factor), &mut column.0);
+        }
+        put(s, &columns, rows);
+        for (row, &label) in rows.iter_mut().zip(labels) {
+            *of(row, label) -= weight;
         }
     }
     loss
 }
 
+/// The probability that each row, `h W`, gives to its label: `e^(l - max) / sum`.
 #[inline(always)]
-fn probabilities_abreast<S: Simd, const R: usize>(
-    s: S,
-    rows: &mut [Row; R],
-    bias: &Row,
-    labels: &[u8; R],
-) -> [f32; R] {
-    let (_, sums) = exponentials(s, rows, bias, labels);
-    std::array::from_fn(|r| *of(&mut rows[r], labels[r]) / sums[r])
+pub(super) fn probabilities<S: Simd>(s: S, rows: &[Row], bias: &Row, labels: &[u8], out: &mut [f32]) {
+    for ((rows, labels), out) in rows.chunks(LANES).zip(labels.chunks(LANES)).zip(out.chunks_mut(LANES)) {
+        let mut columns = columns(s, rows, bias);
+        let max = max(s, &columns);
+        let sum = exponentiate(s, &mut columns, max);
+        let mut of_labels = [0.0; LANES];
+        for (lane, &label) in labels.iter().enumerate() {
+            of_labels[lane] = columns[usize::from(label)].0[lane];
+        }
+        s.store_at(s.div(s.load(&of_labels), sum), out, 0);
+    }
 }
 
-/// Makes of each row `e^(l - max)`; gives `l_label - max`, and the sum of those in order of id.
+/// Columns of sixteen rows; those beyond the last class count for nothing.
+type Columns = [Line; 2 * LANES];
+
+/// The rows, at most sixteen, plus the bias, as columns; lanes without a row are zero.
 #[inline(always)]
-fn exponentials<S: Simd, const R: usize>(
-    s: S,
-    rows: &mut [Row; R],
-    bias: &Row,
-    labels: &[u8; R],
-) -> ([f32; R], [f32; R]) {
-    let mut below_max = [0.0; R];
-    for (r, row) in rows.iter_mut().enumerate() {
-        let low = s.add(s.load(&row[0].0), s.load(&bias[0].0));
-        let high = s.add(s.load(&row[1].0), s.load(&bias[1].0));
-        s.store(low, &mut row[0].0);
-        s.store(high, &mut row[1].0);
-        // Of a row with a NaN any number will do: the exponentials of that row sum to NaN whatever is subtracted.
-        let max = s.max_lane(s.max(low, high));
-        below_max[r] = *of(row, labels[r]) - max;
-        let max = s.splat(max);
-        s.store(exp(s, s.sub(low, max)), &mut row[0].0);
-        s.store(exp(s, s.sub(high, max)), &mut row[1].0);
-    }
-    let mut sums = [0.0; R];
-    for class in 0..CLASSES {
-        for (sum, row) in sums.iter_mut().zip(rows.iter()) {
-            *sum += row[class / LANES].0[class % LANES];
+fn columns<S: Simd>(s: S, rows: &[Row], bias: &Row) -> Columns {
+    let mut columns = [Line::ZERO; 2 * LANES];
+    for (place, columns) in columns.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let bias = s.load(&bias[place].0);
+        let mut square = [s.splat(0.0); LANES];
+        for (lane, values) in square.iter_mut().enumerate() {
+            if let Some(row) = rows.get(lane) {
+                *values = s.add(s.load(&row[place].0), bias);
+            }
+        }
+        for (column, values) in columns.iter_mut().zip(s.transpose(square)) {
+            s.store(values, &mut column.0);
         }
     }
-    (below_max, sums)
+    columns
+}
+
+/// The reverse, without a bias.
+#[inline(always)]
+fn put<S: Simd>(s: S, columns: &Columns, rows: &mut [Row]) {
+    for (place, columns) in columns.as_chunks::<LANES>().0.iter().enumerate() {
+        let square = s.transpose(columns.each_ref().map(|column| s.load(&column.0)));
+        for (lane, &values) in square.iter().enumerate() {
+            if let Some(row) = rows.get_mut(lane) {
+                s.store(values, &mut row[place].0);
+            }
+        }
+    }
+}
+
+/// Of each row. Of one with a NaN any number will do: its exponentials sum to NaN whatever is subtracted.
+#[inline(always)]
+fn max<S: Simd>(s: S, columns: &Columns) -> S::V {
+    let mut max = s.load(&columns[0].0);
+    for column in &columns[1..CLASSES] {
+        max = s.max(s.load(&column.0), max);
+    }
+    max
+}
+
+/// Makes `e^(l - max)` of the columns; gives their sum in order of id.
+#[inline(always)]
+fn exponentiate<S: Simd>(s: S, columns: &mut Columns, max: S::V) -> S::V {
+    let mut sum = s.splat(0.0);
+    for column in &mut columns[..CLASSES] {
+        let e = exp_minus(s, s.sub(max, s.load(&column.0)));
+        s.store(e, &mut column.0);
+        sum = s.add(sum, e);
+    }
+    sum
 }
 
 /// The number of one class.
@@ -149,7 +155,7 @@ mod tests {
     }
 
     struct Probabilities<'a> {
-        rows: &'a mut [Row],
+        rows: &'a [Row],
         bias: Row,
         labels: &'a [u8],
         out: &'a mut [f32],
@@ -166,10 +172,10 @@ mod tests {
         }
     }
 
-    /// Rows of 27, filled up with `beyond`.
-    fn in_lines(values: &[f32], beyond: f32) -> Vec<Row> {
+    /// Rows of 27, filled up with what must not count.
+    fn in_lines(values: &[f32]) -> Vec<Row> {
         let line = |row: &[f32], at: usize| {
-            Line(std::array::from_fn(|lane| row.get(at + lane).copied().unwrap_or(beyond)))
+            Line(std::array::from_fn(|lane| row.get(at + lane).copied().unwrap_or(f32::NAN)))
         };
         values.chunks(CLASSES).map(|row| [line(row, 0), line(row, LANES)]).collect()
     }
@@ -178,24 +184,24 @@ mod tests {
         rows.iter().flat_map(|row| [&row[0].0[..], &row[1].0[..CLASSES - LANES]].concat()).collect()
     }
 
-    /// One prediction, a number at a time: its loss, and its probabilities.
-    fn naive(logits: &[f32], bias: &[f32], label: usize) -> (f64, Vec<f32>) {
+    /// One prediction, a number at a time: its loss, and its exponentials with their sum.
+    fn naive(logits: &[f32], bias: &[f32], label: usize) -> (f64, f32, Vec<f32>) {
         let logits: Vec<f32> = logits.iter().zip(bias).map(|(&l, &b)| l + b).collect();
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials: Vec<f32> =
-            logits.iter().map(|&l| exp(Portable, Portable.splat(l - max))[0]).collect();
+            logits.iter().map(|&l| exp_minus(Portable, Portable.splat(max - l))[0]).collect();
         let mut sum = 0.0_f32;
         for &e in &exponentials {
             sum += e;
         }
         let loss = libm::log(f64::from(sum)) - f64::from(logits[label] - max);
-        (loss, exponentials.iter().map(|&e| e / sum).collect())
+        (loss, sum, exponentials)
     }
 
     #[test]
     fn loss_gradient_and_probability_are_the_naive_ones_bit_for_bit() {
         let bias = noise(8, CLASSES);
-        let padded = in_lines(&bias, f32::NEG_INFINITY)[0];
+        let padded = in_lines(&bias)[0];
         // The second scale makes probabilities underflow; the loss stays finite.
         for (rows, scale) in [(1, 1.0), (3, 90.0), (50, 5.0)] {
             let logits: Vec<f32> = noise(9, rows * CLASSES).iter().map(|l| l * scale).collect();
@@ -205,22 +211,22 @@ mod tests {
             let mut expected = Vec::new();
             let mut probabilities = Vec::new();
             for (row, &label) in logits.chunks(CLASSES).zip(&labels) {
-                let (loss, p) = naive(row, &bias, label.into());
-                probabilities.push(p[usize::from(label)]);
+                let (loss, sum, e) = naive(row, &bias, label.into());
+                probabilities.push(e[usize::from(label)] / sum);
                 expected_loss += loss;
-                let y = |class: usize| if class == usize::from(label) { 1.0 } else { 0.0 };
-                expected.extend(p.iter().enumerate().map(|(class, p)| (p - y(class)) * weight));
+                let y = |class: usize| if class == usize::from(label) { weight } else { 0.0 };
+                expected.extend(e.iter().enumerate().map(|(class, e)| e * (weight / sum) - y(class)));
             }
             assert!(expected_loss.is_finite());
             for kernels in every_isa() {
-                let mut gradient = in_lines(&logits, 0.0);
+                let mut gradient = in_lines(&logits);
                 let loss = kernels.run(Loss { rows: &mut gradient, bias: padded, labels: &labels, weight });
                 assert_eq!(loss.to_bits(), expected_loss.to_bits(), "{:?}: {rows}", kernels.name());
                 assert_eq!(bits(&out_of_lines(&gradient)), bits(&expected), "{:?}: {rows}", kernels.name());
 
                 let mut found = vec![f32::NAN; rows];
                 kernels.run(Probabilities {
-                    rows: &mut in_lines(&logits, 0.0),
+                    rows: &in_lines(&logits),
                     bias: padded,
                     labels: &labels,
                     out: &mut found,
@@ -232,14 +238,14 @@ mod tests {
 
     #[test]
     fn a_logit_that_is_not_finite_makes_loss_and_probability_so() {
-        let bias = in_lines(&[0.0; CLASSES], f32::NEG_INFINITY)[0];
+        let bias = in_lines(&[0.0; CLASSES])[0];
         for (place, bad) in [(0, f32::NAN), (13, f32::NAN), (26, f32::NAN), (3, f32::INFINITY)] {
             for kernels in every_isa() {
                 let mut row = [0.5; CLASSES];
                 row[place] = bad;
-                let rows = &mut in_lines(&row, 0.0);
+                let rows = &mut in_lines(&row);
                 let mut p = [0.0];
-                kernels.run(Probabilities { rows: &mut rows.clone(), bias, labels: &[7], out: &mut p });
+                kernels.run(Probabilities { rows, bias, labels: &[7], out: &mut p });
                 assert!(!p[0].is_finite(), "{:?}: {bad} at {place}", kernels.name());
                 let loss = kernels.run(Loss { rows, bias, labels: &[7], weight: 1.0 });
                 assert!(!loss.is_finite(), "{:?}: {bad} at {place}", kernels.name());

@@ -79,7 +79,7 @@ impl Evaluator {
                 first: 1,
                 labels,
                 logits: &mut logits[..len],
-                probabilities,
+                out: probabilities,
             });
             for &p in &*probabilities {
                 if !p.is_finite() {
@@ -103,7 +103,7 @@ impl Evaluator {
             let characters = CHUNK.min(characters - start);
             let h = h.as_flattened();
             kernels.run(ReadingProducts { weights, characters, h });
-            kernels.run(Logits { weights, h, first: 1, logits: &mut logits[..characters] });
+            kernels.run(Logits { weights, h, first: 1, out: &mut logits[..characters] });
         }
     }
 }
