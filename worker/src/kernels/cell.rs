@@ -11,7 +11,8 @@ pub(super) type Gates<V> = [V; GATES];
 /// The four lines as vectors.
 #[inline(always)]
 pub(super) fn load_gates<S: Simd>(s: S, from: &GateLines) -> Gates<S::V> {
-    from.each_ref().map(|line| s.load(&line.0))
+    let [i, f, g, o] = from;
+    [s.load(&i.0), s.load(&f.0), s.load(&g.0), s.load(&o.0)]
 }
 
 /// Writes the four vectors.

@@ -304,6 +304,14 @@ pub(super) struct GradientOut<'a, const C: usize> {
     pub(super) widths: [usize; C],
 }
 
+impl<const C: usize> GradientOut<'_, C> {
+    #[inline(always)]
+    fn vector(&mut self, row: usize, vector: usize) -> &mut [f32] {
+        let place = row * self.row_stride + self.at[vector];
+        &mut self.values[place..place + self.widths[vector]]
+    }
+}
+
 /// `out = left^T right` for the nodes of one group over a block of rows; where `goes_on`, from what `out` holds.
 /// `left` is `[k]` lines of that group's state, `right` `[k]` rows of `C` vectors.
 #[inline(always)]
@@ -376,13 +384,19 @@ fn gradient_vectors<S: Simd, const R: usize, const C: usize, const V: usize>(
     out: &mut GradientOut<'_, C>,
 ) {
     assert!(first + R <= LANES);
-    let mut sums = [[s.splat(0.0); V]; R];
+    // What is loaded and stored, partly or whole, is so in loops of its own: in these arrays, and the sums in registers.
+    let mut stored = [[Line::ZERO; V]; R];
     if from == From::Stored {
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let place = (first + r) * out.row_stride + out.at[at + v];
-                *sum = s.load_at(&out.values[place..place + out.widths[at + v]], 0);
+        for (r, lines) in stored.iter_mut().enumerate() {
+            for (v, line) in lines.iter_mut().enumerate() {
+                s.store(s.load_at(out.vector(first + r, at + v), 0), &mut line.0);
             }
+        }
+    }
+    let mut sums = [[s.splat(0.0); V]; R];
+    for r in 0..R {
+        for v in 0..V {
+            sums[r][v] = s.load(&stored[r][v].0);
         }
     }
     for (left, right) in left.iter().zip(right) {
@@ -390,17 +404,22 @@ fn gradient_vectors<S: Simd, const R: usize, const C: usize, const V: usize>(
         for v in 0..V {
             b[v] = s.load(&right[at + v].0);
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let a = s.splat(left.0[first + r]);
+        let left: &[f32; R] = left.0[first..first + R].try_into().expect("a tile is within its group");
+        for (sums, &a) in sums.iter_mut().zip(left) {
+            let a = s.splat(a);
             for (sum, &b) in sums.iter_mut().zip(&b) {
                 *sum = s.fma(a, b, *sum);
             }
         }
     }
-    for (r, sums) in sums.iter().enumerate() {
-        for (v, &sum) in sums.iter().enumerate() {
-            let place = (first + r) * out.row_stride + out.at[at + v];
-            s.store_at(sum, &mut out.values[place..place + out.widths[at + v]], 0);
+    for r in 0..R {
+        for v in 0..V {
+            s.store(sums[r][v], &mut stored[r][v].0);
+        }
+    }
+    for (r, lines) in stored.iter().enumerate() {
+        for (v, line) in lines.iter().enumerate() {
+            s.store_at(s.load(&line.0), out.vector(first + r, at + v), 0);
         }
     }
 }

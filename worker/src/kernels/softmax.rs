@@ -92,7 +92,11 @@ fn columns<S: Simd>(s: S, rows: &[Row], bias: &Row) -> Columns {
 #[inline(always)]
 fn put<S: Simd>(s: S, columns: &Columns, rows: &mut [Row]) {
     for (place, columns) in columns.as_chunks::<LANES>().0.iter().enumerate() {
-        let square = s.transpose(columns.each_ref().map(|column| s.load(&column.0)));
+        let mut square = [s.splat(0.0); LANES];
+        for (values, column) in square.iter_mut().zip(columns) {
+            *values = s.load(&column.0);
+        }
+        let square = s.transpose(square);
         for (lane, &values) in square.iter().enumerate() {
             if let Some(row) = rows.get_mut(lane) {
                 s.store(values, &mut row[place].0);
