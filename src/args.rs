@@ -12,7 +12,8 @@ use slalom_common::axis::{Axis, whole_number};
 use slalom_common::duration;
 use slalom_common::filter::{Filter, FilterError, Name};
 use slalom_common::id::SweepName;
-use slalom_coordinator::config::{CoordinatorArgs, LogFormat};
+use slalom_common::log::args::LogArgs;
+use slalom_coordinator::config::CoordinatorArgs;
 use slalom_worker::config::{WorkerArgs, coordinator_url};
 use slalom_worker::kernels::IsaName;
 
@@ -127,6 +128,7 @@ pub(crate) enum CorpusVerb {
 }
 
 #[derive(Args)]
+#[command(mut_arg("log_dir", |flag| flag.help("Folder for log files, one a day [default: .store in DIR]")))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
@@ -150,29 +152,8 @@ pub(crate) struct RunArgs {
           value_parser = duration::parse)]
     pub(crate) checkpoint_every: Duration,
 
-    /// Lines for people or for machines
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "SLALOM_LOG_FORMAT",
-        default_value = "text",
-        help_heading = "Log"
-    )]
-    pub(crate) log_format: LogFormat,
-
-    /// Folder for log files, one a day [default: .store in DIR]
-    #[arg(long, value_name = "DIR", env = "SLALOM_LOG_DIR", help_heading = "Log")]
-    pub(crate) log_dir: Option<PathBuf>,
-
-    /// Which events: a level, or target=level, comma between
-    #[arg(
-        long = "log",
-        value_name = "FILTER",
-        env = "SLALOM_LOG",
-        default_value = "info",
-        help_heading = "Log"
-    )]
-    pub(crate) log_filter: String,
+    #[command(flatten, next_help_heading = "Log")]
+    pub(crate) log: LogArgs,
 }
 
 #[derive(Args)]

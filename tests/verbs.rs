@@ -329,6 +329,9 @@ fn what_is_no_command_is_a_usage_error() {
         "runs --where 'epochs > 3'",
         "status 'No Name'",
         "train --nodes 8",
+        "run --log slalom=loud",
+        "coordinator --log slalom=loud",
+        "worker --log slalom=loud",
     ];
     for line in lines {
         person.types(line).ends(2);

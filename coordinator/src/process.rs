@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slalom_common::log::fleet;
-use slalom_common::log::{self, LogError};
+use slalom_common::log::{self, fleet};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
@@ -125,12 +124,8 @@ pub fn run(args: &CoordinatorArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let _log = match log::init(&args.log.settings(), "slalom-coordinator") {
+    let _log = match log::init(&args.log, "slalom-coordinator") {
         Ok(guard) => guard,
-        Err(error @ LogError::Filter { .. }) => {
-            say(&error, Some("`--log` takes a level or target=level, comma between: info,slalom=debug"));
-            return ExitCode::from(USAGE);
-        }
         Err(error) => {
             say(&error, None);
             return ExitCode::FAILURE;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use slalom_common::answer::{RunRow, SweepStatus};
 use slalom_common::corpus::Text;
 use slalom_common::corpus::cache::Cache;
-use slalom_common::log::{self, Format, LogError, LogSettings};
+use slalom_common::log;
+use slalom_common::log::args::LogArgs;
 use slalom_common::sweep::Sweep;
 use slalom_common::wire::sweep_service::RunsWanted;
-use slalom_coordinator::config::LogFormat;
 use slalom_coordinator::scheduler::order::Serve;
 use slalom_worker::agent::AgentConfig;
 use slalom_worker::config::{WorkerArgs, default_cache};
@@ -91,11 +91,7 @@ fn worker(args: &RunArgs, cache: PathBuf) -> anyhow::Result<AgentConfig> {
         name: None,
         cache: Some(cache),
         isa: args.isa,
-        log: slalom_worker::config::LogArgs {
-            log_format: slalom_worker::config::LogFormat::Text,
-            log_dir: None,
-            log_filter: String::new(),
-        },
+        log: args.log.clone(),
     };
     Ok(args.resolve()?)
 }
@@ -103,18 +99,8 @@ fn worker(args: &RunArgs, cache: PathBuf) -> anyhow::Result<AgentConfig> {
 /// The log of coordinator and worker goes to a file of the day in the store's folder, unless told otherwise: the
 /// terminal has the bar.
 fn start_log(args: &RunArgs) -> anyhow::Result<log::Guard> {
-    let dir = args.log_dir.clone().unwrap_or_else(|| store_dir(&args.dir.dir));
-    let format = match args.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    let settings = LogSettings { format, dir: Some(dir), filter: args.log_filter.clone() };
-    log::init(&settings, "slalom-run").map_err(|error| match error {
-        LogError::Filter { .. } => Failure::usage(format!("{:#}", anyhow::Error::from(error)))
-            .help("filters are such as `info` or `info,slalom=debug`")
-            .into(),
-        LogError::Directory { .. } | LogError::Twice => error.into(),
-    })
+    let dir = args.log.log_dir.clone().unwrap_or_else(|| store_dir(&args.dir.dir));
+    Ok(log::init(&LogArgs { log_dir: Some(dir), ..args.log.clone() }, "slalom-run")?)
 }
 
 async fn hand_in(people: &mut People, sweep: &Sweep, text: &Text) -> anyhow::Result<SweepStatus> {

@@ -43,7 +43,7 @@ pub fn run(args: &WorkerArgs) -> ExitCode {
 }
 
 fn work(args: &WorkerArgs) -> Result<ExitCode, ProcessError> {
-    let _log = log::init(&args.log.settings(), "slalom-worker")?;
+    let _log = log::init(&args.log, "slalom-worker")?;
     let config = args.resolve()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)

@@ -118,8 +118,9 @@ fn help_names_every_flag_and_its_variable() {
 
 #[test]
 fn a_flag_that_makes_no_sense_is_exit_code_2() {
-    let bad: [&[&str]; 6] = [
+    let bad: [&[&str]; 7] = [
         &["--slots", "0"],
+        &["--log", "slalom=loud"],
         &["--slots", "many"],
         &["--coordinator", "https://hill:7117"],
         &["--coordinator", "hill"],

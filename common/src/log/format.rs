@@ -183,9 +183,14 @@ impl serde::Serialize for Value {
 /// What is logged while `act` runs on this thread, in `format`, from `debug` on and without colour.
 #[cfg(test)]
 pub(super) fn captured(format: Format, act: impl FnOnce()) -> String {
+    filtered(format, &"debug,h2=debug".parse().expect("a filter"), act)
+}
+
+/// What `filter` lets through of that.
+#[cfg(test)]
+pub(super) fn filtered(format: Format, filter: &super::args::LogFilter, act: impl FnOnce()) -> String {
     use std::sync::{Arc, Mutex};
 
-    use tracing_subscriber::filter::LevelFilter;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     let buffer = Arc::new(Mutex::new(Vec::new()));
@@ -194,7 +199,7 @@ pub(super) fn captured(format: Format, act: impl FnOnce()) -> String {
         .event_format(Lines(format))
         .with_ansi(false)
         .with_writer(move || Sink(Arc::clone(&sink)));
-    let subscriber = tracing_subscriber::registry().with(LevelFilter::DEBUG).with(layer);
+    let subscriber = tracing_subscriber::registry().with(filter.directives()).with(layer);
     tracing::subscriber::with_default(subscriber, act);
     let bytes = buffer.lock().expect("no writer panicked").clone();
     String::from_utf8(bytes).expect("lines are text")
