@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slalom_common::chain::Chain;
 use slalom_common::log::{self, fleet};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -163,7 +164,7 @@ async fn serve_until_signalled(config: Config) -> ExitCode {
                     Ok(()) => code,
                     Err(error) => {
                         if let CoordinatorError::Store(StoreError::Corrupt { path, .. }) = &error {
-                            fleet::store_corrupt(path, &causes(&error));
+                            fleet::store_corrupt(path, &Chain(&error).to_string());
                         }
                         say(&error, error.help());
                         ExitCode::FAILURE
@@ -228,21 +229,10 @@ fn why_ended(ended: <JoinHandle<Result<(), DriverError>> as Future>::Output) -> 
     }
 }
 
-/// `error` with its causes on one line.
-fn causes(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
-}
-
 /// Writes to standard error, which may be closed.
 fn say(error: &dyn Error, help: Option<&str>) {
     use std::io::Write as _;
-    let mut text = format!("error: {}\n", causes(error));
+    let mut text = format!("error: {}\n", Chain(error));
     if let Some(help) = help {
         text.push_str("  help: ");
         text.push_str(help);

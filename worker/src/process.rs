@@ -7,8 +7,8 @@ use slalom_common::log::{self, LogError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{self, AgentConfig, AgentError, Shutdown};
-use crate::chain::Chain;
 use crate::config::{ConfigError, WorkerArgs};
+use slalom_common::chain::Chain;
 
 /// The exit code of a process that was told a second time to end.
 const INTERRUPTED: u8 = 130;

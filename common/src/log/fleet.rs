@@ -420,7 +420,7 @@ pub fn message_resent(worker: &WorkerName, lease: LeaseId, why: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::super::Format;
-    use super::super::format::captured;
+    use super::super::format::{assert_said, captured};
     use super::*;
     use crate::run::Shape;
 
@@ -479,29 +479,7 @@ mod tests {
     /// `EVENTS` is what the README prints: it says neither more nor less than the functions do.
     #[test]
     fn every_event_has_the_name_level_and_fields_that_the_list_says() {
-        let lines = captured(Format::Json, say_everything);
-        let mut said = Vec::new();
-        for line in lines.lines() {
-            let object: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            let word =
-                |key: &str| object[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
-            // Read from the line, since the parsed object has forgotten the order.
-            let mut keys: Vec<&String> = object.keys().collect();
-            keys.sort_by_key(|key| line.find(&format!("\"{key}\":")));
-            assert_eq!(keys[..3], ["ts", "level", "event"], "{line}");
-            let fields: Vec<String> = keys[3..].iter().map(ToString::to_string).collect();
-            said.push((word("event"), word("level"), fields));
-        }
-        let mut listed: Vec<(String, String, Vec<String>)> = EVENTS
-            .iter()
-            .map(|&(event, level, fields)| {
-                (event.to_owned(), level.to_owned(), fields.iter().map(ToString::to_string).collect())
-            })
-            .collect();
-        said.sort();
-        listed.sort();
-        assert_eq!(said, listed);
+        assert_said(EVENTS, &captured(Format::Json, say_everything));
     }
 
     /// The screen of `CLI.md`, "The coordinator's log", but for its made-up times.

@@ -1,11 +1,12 @@
-//! How Slalom's programs say what they do: one line an event, for people or for machines, and the fleet's events.
+//! How Slalom's programs say what they do: one line an event, for people or for machines, and the events.
 //!
 //! The subscriber is set up here, once a process; how a line looks is `format`'s, and which events there are is
-//! [`fleet`]'s. Nothing here decides what is worth a line.
+//! [`fleet`]'s and [`worker`]'s. Nothing here decides what is worth a line.
 
 pub mod args;
 pub mod fleet;
 mod format;
+pub mod worker;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slalom_common::id::ContentHash;
+use slalom_common::log::worker as log;
 use slalom_common::wire::CHUNK_BYTES_MAX;
 use slalom_proto::v1;
 use slalom_proto::v1::worker_service_client::WorkerServiceClient;
@@ -15,7 +16,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::{Backoff, Bounds};
-use crate::chain::Chain;
 
 /// A transfer that brings nothing for so long has failed.
 const CHUNK_WITHIN: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ impl Blobs {
                     }
                 }
                 Err(error) if error.is_transient() => {
-                    tracing::debug!(%hash, error = %Chain(&error), "blob delayed");
+                    log::transfer_delayed(hash, &error);
                 }
                 Err(error) => return Err(error),
             }

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 use slalom_common::corpus::cache::Cache;
 use slalom_common::id::{Incarnation, WorkerName};
+use slalom_common::log::worker as log;
+use slalom_common::log::worker::WorkerField;
 use slalom_common::message::WorkerMessage;
 use slalom_common::moment::Moment;
 use slalom_common::run::NUMERICS;
@@ -35,7 +37,6 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::chain::Chain;
 use crate::kernels::Kernels;
 use crate::trainer::TrainerError;
 use backoff::{Backoff, Bounds};
@@ -163,18 +164,17 @@ impl Agent {
         let runtime = tokio::runtime::Handle::current();
         let blobs = Blobs::new(shown, reconnect);
         let memory = Memory::detect();
-        tracing::info!(
-            worker = %identity.worker,
-            %incarnation,
+        log::worker_started(&WorkerField {
+            worker: &identity.worker,
+            incarnation,
             slots,
-            isa = %identity.isa,
-            speed = speed.relative,
-            gflops_per_slot = speed.gflops,
-            memory_bytes = memory.bytes_max(),
-            cache = %cache.display(),
-            coordinator = urls,
-            "worker started"
-        );
+            isa: &identity.isa,
+            gflops_per_slot: speed.gflops,
+            speed: speed.relative,
+            memory_bytes: memory.bytes_max(),
+            cache: &cache,
+            coordinators: &urls,
+        });
         let tools = Tools {
             kernels,
             corpora: Arc::new(Corpora::new(Cache::new(cache), blobs.clone(), runtime.clone())),
@@ -208,19 +208,19 @@ impl Agent {
                 biased;
                 () = shutdown.stop.cancelled() => {
                     self.stop_slots();
-                    tracing::warn!(leases = self.session.held_count(), "worker stopped");
+                    log::worker_stopped(self.session.held_count() as u64);
                     return Ok(());
                 }
                 () = at(self.drain_by) => {
                     self.stop_slots();
-                    let unacknowledged = self.session.unacknowledged_count();
-                    tracing::warn!(leases = self.session.held_count(), unacknowledged, "drain cut short");
+                    let unacknowledged = self.session.unacknowledged_count() as u64;
+                    log::drain_cut_short(self.session.held_count() as u64, unacknowledged);
                     return Ok(());
                 }
                 () = at(due) => self.tell(Event::TimePassed),
                 () = shutdown.drain.cancelled(), if self.drain_by.is_none() => {
                     self.drain_by = Some(Instant::now() + DRAIN_WITHIN);
-                    tracing::info!(leases = self.session.held_count(), "drain begun");
+                    log::drain_begun(self.session.held_count() as u64);
                     self.tell(Event::DrainRequested);
                 }
                 event = self.link.next() => self.on_link(event)?,
@@ -228,7 +228,7 @@ impl Agent {
             }
         }
         self.close().await;
-        tracing::info!("worker ended");
+        log::worker_ended();
         Ok(())
     }
 
@@ -244,7 +244,7 @@ impl Agent {
                 self.tell(Event::Received(message));
                 if self.session.is_live() && !was_live {
                     self.backoff.reset();
-                    tracing::info!(coordinator = %self.coordinators[self.present].0, "coordinator found");
+                    log::coordinator_found(&self.coordinators[self.present].0);
                 }
             }
             LinkEvent::Lost(LinkLoss::Refused(status)) => {
@@ -263,13 +263,7 @@ impl Agent {
     fn reconnect(&mut self, why: &dyn std::error::Error) {
         let coordinator = &self.coordinators[self.present].0;
         let retry = self.backoff.after_failure(random());
-        let (retry_ms, tries) = (retry.as_millis() as u64, self.backoff.failures());
-        // A long absence is a few lines, not one a try.
-        if tries.is_power_of_two() {
-            tracing::warn!(%coordinator, error = %Chain(why), tries, retry_ms, "coordinator away");
-        } else {
-            tracing::debug!(%coordinator, error = %Chain(why), tries, retry_ms, "coordinator away");
-        }
+        log::coordinator_away(coordinator, self.backoff.failures(), retry, why);
         self.up = None;
         self.channel.send_replace(None);
         self.present = (self.present + 1) % self.coordinators.len();
