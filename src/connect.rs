@@ -55,6 +55,8 @@ impl fmt::Display for Who {
 pub(crate) enum Needs {
     /// What is recorded: a closed store will do.
     Records,
+    /// To change what is recorded: so will it.
+    Change,
     /// Somebody who goes on when the verb is over.
     Life,
 }
@@ -236,7 +238,7 @@ impl People {
         if needs == Needs::Life || !local::has_store(dir) {
             return Ok(None);
         }
-        match Self::in_store(dir).await {
+        match Self::in_store(dir, needs).await {
             // Whoever has it was beginning to serve.
             Err(ConnectError::Local(LocalError::InUse { dir, pid })) => match Self::at_run(&dir).await {
                 Some(people) => Ok(Some(people)),
@@ -254,8 +256,11 @@ impl People {
         Some(Self { who, client, opened: None })
     }
 
-    async fn in_store(dir: &Path) -> Result<Self, ConnectError> {
-        let opened = OpenStore::for_reading(dir).await?;
+    async fn in_store(dir: &Path, needs: Needs) -> Result<Self, ConnectError> {
+        let opened = match needs {
+            Needs::Change => OpenStore::for_changing(dir).await?,
+            Needs::Records | Needs::Life => OpenStore::for_reading(dir).await?,
+        };
         Ok(Self {
             who: Who::Store { dir: dir.to_owned() },
             client: limited(opened.channel()),

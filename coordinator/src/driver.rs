@@ -81,6 +81,7 @@ enum Call {
 pub struct Driver {
     inputs: mpsc::Sender<Input>,
     changes: watch::Receiver<u64>,
+    stalled: watch::Receiver<Option<String>>,
     blobs: Arc<Blobs>,
 }
 
@@ -94,12 +95,14 @@ impl Driver {
         mut store: Box<dyn Store>,
         blobs: Arc<Blobs>,
     ) -> Result<(Self, JoinHandle<Result<(), DriverError>>), DriverError> {
-        let origin = Instant::now();
         let records = store.load()?;
         let scheduler = Scheduler::recover(settings, Moment::default(), records);
+        // Only now: the time it took to read the store back is not silence of any worker.
+        let origin = Instant::now();
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (changed, changes) = watch::channel(0);
-        let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs));
+        let (stall, stalled) = watch::channel(None);
+        let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs), stall);
         let task = Task {
             scheduler,
             origin,
@@ -119,7 +122,7 @@ impl Driver {
                 Ok(Err(_)) | Err(_) => outcome.and(Err(DriverError::StoreGone)),
             }
         });
-        Ok((Self { inputs, changes, blobs }, handle))
+        Ok((Self { inputs, changes, stalled, blobs }, handle))
     }
 
     /// Registers a stream whose greeting has been checked. A full or dropped outbox cuts the peer off.
@@ -207,6 +210,11 @@ impl Driver {
         self.changes.clone()
     }
 
+    /// Why the last commit is still being tried, in words, while it is: nothing is acknowledged meanwhile.
+    pub fn stalled(&self) -> watch::Receiver<Option<String>> {
+        self.stalled.clone()
+    }
+
     /// The folder of corpora and checkpoints.
     pub fn blobs(&self) -> &Arc<Blobs> {
         &self.blobs
@@ -257,22 +265,26 @@ impl Task {
         let mut inputs = Vec::with_capacity(BATCH_MAX);
         loop {
             let mut batch = Batch::default();
-            let deadline = self.scheduler.next_deadline().since(Moment::default());
+            let deadline = self.origin + self.scheduler.next_deadline().since(Moment::default());
             tokio::select! {
-                // What has come in is heard before anybody is called silent: a stalled disk makes no worker late.
-                biased;
                 received = self.inputs.recv_many(&mut inputs, BATCH_MAX) => {
                     // Every handle is gone: nobody can ask for anything any more.
                     batch.stops = received == 0;
                 }
-                () = tokio::time::sleep_until((self.origin + deadline).into()) => {
-                    let now = self.now();
-                    let effects = self.scheduler.handle(now, Event::Tick);
-                    self.take(effects, &mut batch);
-                }
+                () = tokio::time::sleep_until(deadline.into()) => (),
             }
             for input in inputs.drain(..) {
                 self.handle(input, &mut batch);
+            }
+            if deadline <= Instant::now() {
+                // Whoever spoke while the disk stalled is heard before anybody is called silent; who speaks from now on
+                // is not, or a steady stream of others' reports would keep the silent alive.
+                for _ in 0..self.inputs.len() {
+                    let Ok(input) = self.inputs.try_recv() else { break };
+                    self.handle(input, &mut batch);
+                }
+                let effects = self.scheduler.handle(self.now(), Event::Tick);
+                self.take(effects, &mut batch);
             }
             if !batch.records.is_empty() {
                 self.commit(batch.records).await?;
@@ -404,13 +416,14 @@ enum Job {
 fn start_store_thread(
     mut store: Box<dyn Store>,
     blobs: Arc<Blobs>,
+    stall: watch::Sender<Option<String>>,
 ) -> (mpsc::Sender<Job>, std::thread::JoinHandle<()>) {
     let (jobs, mut received) = mpsc::channel(BATCH_MAX);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         while let Some(job) = received.blocking_recv() {
             match job {
                 Job::Append { records, at, committed } => {
-                    let outcome = append(store.as_mut(), &records, at);
+                    let outcome = append(store.as_mut(), &records, at, &stall);
                     let ends = outcome.is_err();
                     // Nobody waits any more only if the driver is over.
                     let _ = committed.send(outcome);
@@ -431,14 +444,28 @@ fn start_store_thread(
 }
 
 /// Commits for as long as it takes, if waiting may help.
-fn append(store: &mut dyn Store, records: &[Record], at: SystemTime) -> Result<(), StoreError> {
+fn append(
+    store: &mut dyn Store,
+    records: &[Record],
+    at: SystemTime,
+    stall: &watch::Sender<Option<String>>,
+) -> Result<(), StoreError> {
     loop {
         match store.append(records, at) {
             Err(error) if error.may_pass() => {
-                tracing::error!(error = %error, "commit failed, will be tried again");
+                // Once a stall, not once a try: the log may be on the same full disk.
+                if stall.borrow().is_none() {
+                    tracing::error!(%error, "commit failed, will be tried again");
+                    stall.send_replace(Some(error.to_string()));
+                }
                 std::thread::sleep(COMMIT_RETRY);
             }
-            outcome => return outcome,
+            outcome => {
+                if stall.borrow().is_some() {
+                    stall.send_replace(None);
+                }
+                return outcome;
+            }
         }
     }
 }

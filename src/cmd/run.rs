@@ -1,6 +1,7 @@
 //! `slalom run`: a sweep, here, now, with an embedded coordinator and worker. The same command goes on where it stopped.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use slalom_common::answer::{RunRow, SweepStatus};
@@ -14,6 +15,7 @@ use slalom_coordinator::scheduler::order::Serve;
 use slalom_worker::agent::AgentConfig;
 use slalom_worker::config::{WorkerArgs, default_cache};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{kernels, results, sweep};
 use crate::args::RunArgs;
@@ -48,34 +50,40 @@ pub(crate) async fn run(args: &RunArgs, output: Output) -> anyhow::Result<Exit> 
 
     let mut signals = Signals::new()?;
     let _log = start_log(args)?;
-    let open = OpenStore::open(dir, Serve::Only(sweep.name().clone()), args.checkpoint_every).await?;
+    let serve = Serve::Only(sweep.name().clone());
+    let open = tokio::select! {
+        open = OpenStore::open(dir, serve, args.checkpoint_every) => open?,
+        () = signals.next() => return Ok(Exit::Interrupted),
+    };
+    let mut patience = Patience { signals, stalled: open.stalled() };
     let mut people = People::through(open.channel(), Who::Store { dir: dir.clone() });
-    let status = hand_in(&mut people, &sweep, &text).await;
-    let status = match status {
-        Ok(status) => status,
-        Err(error) => {
+    let status = match patience.wait_for(hand_in(&mut people, &sweep, &text)).await {
+        Some(Ok(status)) => status,
+        Some(Err(error)) => {
             open.close().await?;
             return Err(error);
         }
+        None => return Ok(Exit::Interrupted),
     };
     if status.state.is_over() {
-        let ended = finish(&mut people, &sweep, dir, output, None).await;
-        open.close().await?;
-        return ended;
+        let ended = patience.wait_for(finish(&mut people, &sweep, dir, output, None)).await;
+        let closed = patience.wait_for(open.close()).await;
+        closed.transpose()?;
+        return ended.unwrap_or(Ok(Exit::Interrupted));
     }
 
     let mut running = Running::start(open, worker).await?;
-    let watched = tokio::select! {
-        watched = watch(&mut people, &sweep) => watched?,
+    let over = tokio::select! {
+        watched = patience.wait_for(watch(&mut people, &sweep)) => watched,
         failed = running.failed() => {
             failed?;
             return Err(LocalError::Panicked("worker, which left by itself,").into());
         }
-        () = signals.next() => return stop(running, &mut signals).await,
     };
-    let ended = finish(&mut people, &sweep, dir, output, Some(watched)).await;
-    running.drain().await?;
-    ended
+    let Some(watched) = over else { return stop(running, &mut patience.signals).await };
+    let ended = patience.wait_for(finish(&mut people, &sweep, dir, output, Some(watched?))).await;
+    patience.wait_for(running.drain()).await.transpose()?;
+    ended.unwrap_or(Ok(Exit::Interrupted))
 }
 
 fn nothing_given(args: &RunArgs) -> bool {
@@ -206,6 +214,41 @@ async fn stop(running: Running, signals: &mut Signals) -> anyhow::Result<Exit> {
     }
     note("stopped; the same command goes on from here");
     Ok(Exit::Interrupted)
+}
+
+/// What a person who waits is owed: a way out, and a word about a disk that makes everything wait.
+struct Patience {
+    signals: Signals,
+    stalled: watch::Receiver<Option<String>>,
+}
+
+impl Patience {
+    /// What `work` comes to; nothing if a signal comes first.
+    async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = self.signals.next() => return None,
+                why = next_stall(&mut self.stalled) => {
+                    note(&format!("waiting: {why}; it goes on by itself once that is over"));
+                }
+            }
+        }
+    }
+}
+
+/// Why the store makes everything wait, when it begins to.
+async fn next_stall(stalled: &mut watch::Receiver<Option<String>>) -> String {
+    loop {
+        if stalled.changed().await.is_err() {
+            // The store is over: whoever waits for it hears that elsewhere.
+            std::future::pending::<()>().await;
+        }
+        if let Some(why) = stalled.borrow_and_update().clone() {
+            return why;
+        }
+    }
 }
 
 /// Ctrl-C and SIGTERM, which mean the same.

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use args::LogArgs;
@@ -45,11 +44,11 @@ pub enum LogError {
     Twice,
 }
 
-/// Keeps the log's file open; what was logged before it is dropped is written when that returns.
+/// Keeps the log's writer; what was logged before it is dropped is written when that returns.
 #[derive(Debug)]
-#[must_use = "dropped at once, it closes the log's file"]
+#[must_use = "dropped at once, it ends the log"]
 pub struct Guard {
-    _file: Option<WorkerGuard>,
+    _writer: WorkerGuard,
 }
 
 /// Sends this process's events to where `args` say: to standard error, or to a file a day in their directory, called
@@ -58,8 +57,10 @@ pub struct Guard {
 /// # Errors
 /// If the directory takes no file, or there is a log already.
 pub fn init(args: &LogArgs, program: &str) -> Result<Guard, LogError> {
-    let (writer, file) = match &args.log_dir {
-        None => (BoxMakeWriter::new(std::io::stderr), None),
+    let builder = NonBlockingBuilder::default().thread_name("log");
+    let (writer, guard) = match &args.log_dir {
+        // A terminal that is stopped, or a pipe that nobody reads, must not stop the fleet: once the queue is full it loses lines.
+        None => builder.lossy(true).finish(std::io::stderr()),
         Some(dir) => {
             let appender = RollingFileAppender::builder()
                 .rotation(Rotation::DAILY)
@@ -68,9 +69,7 @@ pub fn init(args: &LogArgs, program: &str) -> Result<Guard, LogError> {
                 .build(dir)
                 .map_err(|source| LogError::Directory { dir: dir.clone(), source })?;
             // A disk slower than the fleet makes the fleet wait: the log is how a sweep is followed, with no line left out.
-            let (writer, guard) =
-                NonBlockingBuilder::default().lossy(false).thread_name("log").finish(appender);
-            (BoxMakeWriter::new(writer), Some(guard))
+            builder.lossy(false).finish(appender)
         }
     };
     let mut layer = tracing_subscriber::fmt::layer()
@@ -79,12 +78,12 @@ pub fn init(args: &LogArgs, program: &str) -> Result<Guard, LogError> {
         .log_internal_errors(false)
         .with_writer(writer);
     // Left alone, it heeds NO_COLOR.
-    if file.is_some() || !std::io::stderr().is_terminal() {
+    if args.log_dir.is_some() || !std::io::stderr().is_terminal() {
         layer = layer.with_ansi(false);
     }
     let subscriber = tracing_subscriber::registry().with(args.log_filter.directives()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
-    Ok(Guard { _file: file })
+    Ok(Guard { _writer: guard })
 }
 
 #[cfg(test)]

@@ -147,6 +147,14 @@ impl RunEntry {
         self.views.iter().map(|view| (view.sweep, view.number, view.state))
     }
 
+    fn count_loss(&mut self, detail: &str) {
+        self.losses += 1;
+        if self.losses >= LOSSES_MAX {
+            self.last_failure = Some((FailureReason::Lost, detail.to_owned()));
+            self.given_up = true;
+        }
+    }
+
     /// The furthest step known: of an answer or a checkpoint.
     pub fn step_known(&self) -> Step {
         let answered = self.answers.last_key_value().map(|(&step, _)| step);
@@ -301,14 +309,14 @@ impl Ledger {
         self.sweeps.iter().enumerate().map(|(index, entry)| (SweepIndex(index as u32), entry))
     }
 
-    /// The steps of `run` that some active sweep wants and that have no answer, ascending, each once.
-    pub fn wanted(&self, run: &Run) -> Vec<Step> {
+    /// The steps of `run` that some sweep that counts wants and that have no answer, ascending, each once.
+    pub fn wanted(&self, run: &Run, counts: impl Fn(&SweepEntry) -> bool) -> Vec<Step> {
         let at = Coordinates { shape: run.shape, seed: run.seed };
         let known = self.find(&run.key()).map(|id| self.run(id));
         let mut wanted: Vec<Step> = self
             .sweeps
             .iter()
-            .filter(|entry| !entry.cancelled && *entry.sweep.family() == run.family)
+            .filter(|entry| counts(entry) && *entry.sweep.family() == run.family)
             .flat_map(|entry| entry.sweep.wanted_steps(&at))
             .filter(|&step| known.is_none_or(|known| known.answer(step).is_none()))
             .collect();
@@ -323,9 +331,16 @@ impl Ledger {
         checkpoints.iter().filter(|one| one.step <= first_wanted).max_by_key(|one| one.step).copied()
     }
 
-    /// Whether some sweep that is not cancelled still lacks an answer of this run.
-    pub fn is_wanted(&self, run: RunId) -> bool {
-        self.run(run).views.iter().any(|view| view.missing > 0 && !self.sweep(view.sweep).cancelled)
+    /// Whether some sweep that counts still lacks an answer of this run.
+    pub fn is_wanted(&self, run: RunId, counts: impl Fn(&SweepEntry) -> bool) -> bool {
+        self.run(run).views.iter().any(|view| view.missing > 0 && counts(self.sweep(view.sweep)))
+    }
+
+    /// Whether this step of the run answers anything: in any sweep, cancelled ones too, since they may come back.
+    pub fn is_asked(&self, run: RunId, step: Step) -> bool {
+        let entry = self.run(run);
+        let at = entry.coordinates();
+        entry.views.iter().any(|view| self.sweep(view.sweep).sweep.wants(&at, step))
     }
 
     /// The policies of the sweeps that are not cancelled and hold this run.
@@ -569,24 +584,33 @@ impl Ledger {
         let entry = &mut self.runs[run.number() as usize];
         entry.lease = None;
         match end {
-            End::Reported(LeaseEnd::Finished | LeaseEnd::HandedBack) | End::Absent | End::Cancelled => (),
+            End::Reported(LeaseEnd::HandedBack) | End::Absent | End::Cancelled => (),
+            End::Reported(LeaseEnd::Finished) => self.count_fruitless(run, lease),
             End::Reported(LeaseEnd::Diverged { at }) => {
                 if entry.diverged.is_none() && entry.judge_divergence(*at) == Verdict::New {
                     self.add_divergence(run, lease, *at);
                 }
+                self.count_fruitless(run, lease);
             }
             End::Reported(LeaseEnd::Failed { reason, detail }) => {
                 entry.failures += 1;
                 entry.last_failure = Some((*reason, detail.clone()));
                 entry.given_up |= entry.failures >= max_attempts;
             }
-            End::Expired { .. } => {
-                entry.losses += 1;
-                if entry.losses >= LOSSES_MAX {
-                    entry.last_failure = Some((FailureReason::Lost, String::new()));
-                    entry.given_up = true;
-                }
-            }
+            End::Expired { .. } => entry.count_loss("worker after worker went silent over it"),
+        }
+    }
+
+    /// A lease that ends as if answered and has brought nothing, while something is still wanted, would be granted again for
+    /// ever: it counts like a lost worker.
+    fn count_fruitless(&mut self, run: RunId, lease: LeaseId) {
+        let brought = |entry: &RunEntry| {
+            entry.answers.values().any(|kept| kept.lease == lease)
+                || entry.diverged.is_some_and(|(_, said)| said == lease)
+        };
+        let entry = &mut self.runs[run.number() as usize];
+        if !brought(entry) && entry.views.iter().any(|view| view.missing > 0) {
+            entry.count_loss("lease after lease ended without the answers it was for");
         }
     }
 

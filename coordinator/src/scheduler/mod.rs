@@ -77,6 +77,8 @@ pub struct Scheduler {
     ledger: Ledger,
     fleet: Fleet,
     order: Order,
+    /// On which incarnation each run failed last in this life: another one is tried before it is.
+    failed_on: BTreeMap<RunId, Incarnation>,
     /// When each sweep was first worked on in this life, and the work done by then: for the ETA.
     started: BTreeMap<SweepIndex, (Moment, f64)>,
     next_progress: Moment,
@@ -93,7 +95,7 @@ impl Scheduler {
         for (id, lease) in ledger.leases_in_force() {
             let (incarnation, name) = ledger.holder(lease);
             let worker = fleet.entry(incarnation).or_insert_with(|| Worker::unheard(name.clone(), now));
-            let (step, predicted) = remaining(&ledger, &ledger.run(lease.run).run);
+            let (step, predicted) = remaining(&ledger, &ledger.run(lease.run).run, &settings.serve);
             worker.leases.insert(id, Held { predicted, step });
         }
         let mut order = Order::default();
@@ -103,7 +105,15 @@ impl Scheduler {
             }
         }
         let next_progress = now + settings.progress_every;
-        Self { settings, ledger, fleet, order, started: BTreeMap::new(), next_progress }
+        Self {
+            settings,
+            ledger,
+            fleet,
+            order,
+            failed_on: BTreeMap::new(),
+            started: BTreeMap::new(),
+            next_progress,
+        }
     }
 
     /// What is known for good.
@@ -366,6 +376,8 @@ impl Scheduler {
     /// Right bits are welcome under whatever lease, from whoever was once granted the run (I4).
     fn take_milestone(&mut self, run: RunId, lease: LeaseId, milestone: Milestone, effects: &mut Effects) {
         match self.ledger.run(run).judge(&milestone) {
+            // Nobody asked: to keep it would let a peer fill the memory.
+            Verdict::New if !self.ledger.is_asked(run, milestone.step) => (),
             Verdict::New => {
                 self.record(Record::MilestoneReached { lease, milestone }, effects);
                 self.announce_milestone(run, lease, &milestone, effects);
@@ -391,6 +403,7 @@ impl Scheduler {
                 continue;
             }
             match self.ledger.run(run).judge(&milestone) {
+                Verdict::New if !self.ledger.is_asked(run, milestone.step) => (),
                 Verdict::New => new.push(milestone),
                 Verdict::Same => (),
                 Verdict::Conflict { kept, kept_lease } => {
@@ -464,7 +477,7 @@ impl Scheduler {
     /// Ends the lease of a run that nobody wants any more: cancelled, or answered under another lease.
     fn drop_unwanted(&mut self, run: RunId, effects: &mut Effects) {
         let Some(lease) = self.ledger.run(run).lease else { return };
-        if self.ledger.is_wanted(run) {
+        if self.ledger.is_wanted(run, |entry| self.settings.serve.counts(entry)) {
             return;
         }
         let (incarnation, _) = self.ledger.holder(self.ledger.lease(lease).expect("it is in force"));
@@ -617,21 +630,31 @@ impl Scheduler {
     ) {
         let first = self.ledger.next_lease();
         let mut granted: Vec<(LeaseId, SweepIndex, Run)> = Vec::new();
+        let mut passed_over = Vec::new();
         let mut next = first;
         while takes(&self.fleet[&incarnation]) {
-            let Some((sweep, _, at)) = self.order.take(&self.ledger, &self.settings.serve) else { break };
+            let Some((sweep, number, at)) = self.order.take(&self.ledger, &self.settings.serve) else {
+                break;
+            };
             let run = self.ledger.sweep(sweep).sweep.run(at);
+            if self.failed_here(incarnation, &run) {
+                passed_over.push((sweep, number));
+                continue;
+            }
             // Two sweeps that want one run may both offer it before the record below takes it from both.
             if granted.iter().any(|(_, _, earlier)| *earlier == run) {
                 continue;
             }
-            let (from, seconds) = remaining(&self.ledger, &run);
+            let (from, seconds) = remaining(&self.ledger, &run, &self.settings.serve);
             let worker = self.fleet.get_mut(&incarnation).expect("a taker is in the fleet");
             let predicted = seconds / worker.speed();
             worker.leases.insert(next, Held { predicted, step: from });
             granted.push((next, sweep, run));
             next = LeaseId::new(next.number() + 1);
             self.started.entry(sweep).or_insert((now, self.ledger.sweep(sweep).work_over_s));
+        }
+        for (sweep, number) in passed_over {
+            self.order.put_back(sweep, number, &self.ledger);
         }
         if granted.is_empty() {
             return;
@@ -661,10 +684,19 @@ impl Scheduler {
         }
     }
 
+    /// Whether `run` failed last on this incarnation while others are there to try it: a poison worker must not spend the
+    /// attempts of every run (L3).
+    fn failed_here(&self, incarnation: Incarnation, run: &Run) -> bool {
+        let last = self.ledger.find(&run.key()).and_then(|id| self.failed_on.get(&id));
+        let mut others =
+            self.fleet.iter().filter(|&(&other, worker)| other != incarnation && worker.takes_leases());
+        last == Some(&incarnation) && others.next().is_some()
+    }
+
     fn lease_message(&self, lease: LeaseId) -> Lease {
         let id = self.ledger.lease(lease).expect("only granted leases are sent").run;
         let run = self.ledger.run(id).run;
-        let wanted = self.ledger.wanted(&run);
+        let wanted = self.ledger.wanted(&run, |entry| self.settings.serve.counts(entry));
         let resume = wanted.first().and_then(|&first| self.ledger.resume_from(id, first));
         let default = self.settings.checkpoint_every;
         let shortest =
@@ -681,6 +713,12 @@ impl Scheduler {
         if let Some(holder) = self.fleet.get_mut(&incarnation) {
             holder.leases.remove(&lease);
         }
+        match &end {
+            End::Reported(LeaseEnd::Failed { .. }) => self.failed_on.insert(entry.run, incarnation),
+            End::Reported(_) | End::Expired { .. } | End::Absent | End::Cancelled => {
+                self.failed_on.remove(&entry.run)
+            }
+        };
         let why = match &end {
             End::Reported(LeaseEnd::Failed { reason, .. }) => Requeue::Failed(*reason),
             End::Reported(LeaseEnd::HandedBack) => Requeue::HandedBack,
@@ -793,8 +831,8 @@ impl Scheduler {
 }
 
 /// Where a run would go on, and the seconds of the reference core from there to its last wanted step.
-fn remaining(ledger: &Ledger, run: &Run) -> (Step, f64) {
-    let wanted = ledger.wanted(run);
+fn remaining(ledger: &Ledger, run: &Run, serve: &Serve) -> (Step, f64) {
+    let wanted = ledger.wanted(run, |entry| serve.counts(entry));
     let resume = ledger
         .find(&run.key())
         .zip(wanted.first())

@@ -489,7 +489,7 @@ fn a_milestone_past_a_recorded_divergence_is_a_conflict() {
         matches!(at.records[0], Record::MilestoneReached { .. }),
         "500 steps were applied before step 500"
     );
-    let past = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(501))));
+    let past = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(1000))));
     assert!(matches!(past.records[0], Record::ConflictFound { .. }));
 }
 
@@ -619,6 +619,110 @@ fn a_lease_of_another_stores_life_is_refused_and_acknowledged() {
     let effects = world.report(&mut hill, LeaseId::new(7), report);
     assert!(effects.records.is_empty());
     assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+}
+
+#[test]
+fn runs_retried_after_a_restart_are_leased() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let mut leases = grants(&effects);
+    while let Some(lease) = leases.pop() {
+        let effects = world.fail(&mut hill, &lease);
+        leases.extend(grants(&effects));
+    }
+    assert_eq!(world.counts("a"), [0, 0, 0, 0, 4, 0]);
+    world.restart();
+    world.join("heir", 4);
+    let request = RequestId(world.fresh());
+    let effects = world.handle(Event::Retry { request, sweep: name("a") });
+    assert_eq!(grants(&effects).len(), 4);
+}
+
+/// L3: one bad machine must not fail what others can train.
+#[test]
+fn a_run_that_failed_on_a_worker_is_not_given_back_to_it_while_another_is_there() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut large, effects) = world.join("large", 1);
+    let kept = grants(&effects).remove(0);
+    let (mut small, effects) = world.join("small", 1);
+    let mut leases = grants(&effects);
+    while let Some(lease) = leases.pop() {
+        let effects = world.fail(&mut small, &lease);
+        leases.extend(grants(&effects));
+    }
+    assert_eq!(world.counts("a"), [3, 1, 0, 0, 0, 0], "each of the three has failed once");
+    let mut next = Some(kept);
+    while let Some(lease) = next {
+        let effects = world.finish(&mut large, &lease);
+        next = grants(&effects).pop();
+    }
+    assert_eq!(world.counts("a"), [0, 0, 4, 0, 0, 0]);
+}
+
+#[test]
+fn a_slalom_run_trains_no_step_that_only_other_sweeps_want() {
+    let mut world = World::new();
+    world.submit(sweep("long"));
+    let mut short = draft("short");
+    let axes = Axes { epochs: axis(&[500]), ..short.blocks[0].axes().clone() };
+    short.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    world.submit(Sweep::new(short).expect("a valid sweep"));
+    let only = Settings { serve: Serve::Only(name("short")), ..settings() };
+    world.scheduler = Scheduler::recover(only, world.now, world.records.clone());
+    let (_, effects) = world.join("hill", 1);
+    assert_eq!(grants(&effects)[0].wanted, [Step::new(500)]);
+}
+
+#[test]
+fn leases_that_end_without_their_answers_end_some_day() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let mut leases = grants(&effects);
+    let mut rounds = 0;
+    while let Some(lease) = leases.pop() {
+        rounds += 1;
+        let empty = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::Finished };
+        let effects = world.report(&mut hill, lease.id, empty);
+        leases.extend(grants(&effects));
+        assert!(rounds <= 80, "twenty for each of the four runs");
+    }
+    assert_eq!(world.counts("a"), [0, 0, 0, 0, 4, 0]);
+}
+
+#[test]
+fn a_divergence_that_contradicts_a_kept_answer_is_not_tried_for_ever() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut bad, effects) = world.join("bad", 1);
+    let lease = grants(&effects).remove(0);
+    world.report(&mut bad, lease.id, Report::Milestone(measured(&lease.run, Step::new(1000))));
+    world.wait(LEASE);
+    let (mut good, effects) = world.join("good", 1);
+    let mut next = grants(&effects).pop();
+    let mut rounds = 0;
+    while let Some(lease) = next {
+        rounds += 1;
+        assert!(rounds < 100, "the run is tried for ever");
+        let milestones = Vec::new();
+        let how = LeaseEnd::Diverged { at: Step::new(300) };
+        let effects = world.report(&mut good, lease.id, Report::LeaseEnded { milestones, how });
+        next = grants(&effects).pop();
+    }
+    assert_eq!(world.counts("a"), [0, 0, 0, 3, 1, 0]);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_acknowledged_and_not_kept() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let effects = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(123))));
+    assert!(effects.records.is_empty());
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
 }
 
