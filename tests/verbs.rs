@@ -269,8 +269,18 @@ fn bad_input_is_refused_by_what_and_where_before_anything_is_trained() {
         ),
         (
             format!("run {GRID} --exclude 'nodes == 8'"),
-            "error: nothing to run: all 1 trials are excluded in --exclude 'nodes == 8'\n  \
+            "error: nothing to run: its only trial is excluded in --exclude 'nodes == 8'\n  \
              help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            format!("plan {GRID} --seeds 2 --exclude 'nodes == 8'"),
+            "error: nothing to run: all 2 trials are excluded in --exclude 'nodes == 8'\n  \
+             help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            "plan --nodes 8 --batch-size 4 --unrollings 3 --epochs 1000000000000 --steps-per-epoch 2"
+                .to_owned(),
+            "error: 1000000000000 epochs at 8/4/3 are 2^40 steps or more in --epochs 1000000000000",
         ),
         (
             format!("plan {GRID} --corpus odd.txt"),

@@ -181,7 +181,7 @@ impl Plan<'_> {
         let [train, validate] = number::flops([work.train_flop, work.validate_flop]);
         let longest = work.longest.map_or_else(String::new, |(shape, seconds)| {
             let seconds = number::seconds(self.place.longest_seconds(seconds));
-            format!("; longest run {}: {seconds}", number::shape(shape))
+            format!("; longest run {shape}: {seconds}")
         });
         line("work", format!("{train} to train, {validate} to validate{longest}"));
         let slots = number::counted(self.place.slots.into(), "slot");
