@@ -328,6 +328,32 @@ fn what_cannot_be_had_is_an_error_and_not_a_usage_error() {
         .mentions("\n  help: ");
 }
 
+/// Without HOME, `SLALOM_CACHE` and --cache.
+#[test]
+fn a_cache_is_asked_for_only_where_one_is_needed() {
+    let person = Person::new();
+    person.writes("text.txt", &"the quick brown fox ".repeat(100));
+    let homeless = |line: &str| {
+        let mut command = person.command(line);
+        let output = command.env_remove("SLALOM_CACHE").output().expect("the program starts");
+        Said { line: line.to_owned(), output }
+    };
+    homeless("corpus info").ends(0);
+    homeless("corpus info text.txt").ends(0);
+    homeless(&format!("{TRAIN} --steps 2 --valid-size 100")).ends(0);
+    homeless(&format!("plan {GRID}")).ends(0);
+    homeless(&format!("run {GRID} --corpus text.txt")).ends(0);
+    for line in [format!("plan {GRID} --corpus text8"), format!("run {GRID} --name other --corpus text8")] {
+        homeless(&line).complains(
+            1,
+            "error: the corpus `text8` is in a cache, and there is no folder for one\n  \
+             help: give one with --cache DIR, or set HOME",
+        );
+    }
+    homeless("corpus list").ends(1).mentions("there is no folder for corpora");
+    homeless("corpus fetch text8").ends(1).mentions("  help: give one with --cache DIR, or set HOME");
+}
+
 #[test]
 fn what_is_no_command_is_a_usage_error() {
     let person = Person::new();

@@ -342,9 +342,9 @@ mod tests {
         .expect("the right archive");
 
         assert_eq!(text.sha256(), expected.text_sha256);
-        assert_eq!(Source::Text8 { chars: None }.load(&cache).expect("just fetched"), text);
+        assert_eq!(Source::Text8 { chars: None }.load(Some(&cache)).expect("just fetched"), text);
         assert_eq!(
-            Source::Text8 { chars: Some(10) }.load(&cache).expect("just fetched").to_ascii(),
+            Source::Text8 { chars: Some(10) }.load(Some(&cache)).expect("just fetched").to_ascii(),
             b" anarchism"
         );
         assert!(heard.is_sorted() && heard.len() > 2, "{heard:?}");
