@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use slalom_common::chain::Chain;
 use slalom_common::id::{ContentHash, Incarnation, SweepName};
+use slalom_common::log::fleet;
 use slalom_common::message::{CoordinatorMessage, Hello};
 use slalom_common::moment::Moment;
 use slalom_common::sweep::Sweep;
@@ -409,14 +409,14 @@ fn remove_unnamed(blobs: &Blobs, ledger: &Ledger) {
                 remove(blobs, blob);
             }
         }
-        Err(error) => tracing::warn!(error = %Chain(&error), "checkpoints not listed"),
+        Err(error) => fleet::checkpoints_not_removed(None, &error),
     }
 }
 
 /// A checkpoint that stays costs space, not results.
 fn remove(blobs: &Blobs, blob: ContentHash) {
     if let Err(error) = blobs.remove_checkpoint(blob) {
-        tracing::warn!(%blob, error = %Chain(&error), "checkpoint not removed");
+        fleet::checkpoints_not_removed(Some(blob), &error);
     }
 }
 
@@ -454,7 +454,7 @@ fn append(store: &mut dyn Store, records: &[Record], at: SystemTime) -> Result<(
     loop {
         match store.append(records, at) {
             Err(error) if error.may_pass() => {
-                tracing::error!(error = %error, "commit failed, will be tried again");
+                fleet::commit_failed(COMMIT_RETRY, &error);
                 std::thread::sleep(COMMIT_RETRY);
             }
             outcome => return outcome,
