@@ -9,6 +9,9 @@ use crate::connect::{CallError, ConnectError};
 use crate::local::LocalError;
 use crate::spec::error::{Fault, SpecError};
 
+/// What to do where a cache is needed and neither flag nor variable nor home says where it is.
+pub(crate) const NO_CACHE: &str = "give one with --cache DIR, or set HOME";
+
 /// How a process ends (CLI.md, Output).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Exit {
@@ -116,6 +119,7 @@ fn advice(cause: &(dyn Error + 'static)) -> Option<(Option<String>, Exit)> {
 
 fn corpus_advice(error: &CorpusError) -> (Option<String>, Exit) {
     match error {
+        CorpusError::NoCache { .. } => (Some(NO_CACHE.to_owned()), Exit::Error),
         CorpusError::Text8NotFetched { .. } => {
             (Some("`slalom corpus fetch text8` downloads it, once".to_owned()), Exit::Error)
         }

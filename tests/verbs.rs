@@ -2,9 +2,11 @@
 //! are `tests/system`'s.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -269,8 +271,18 @@ fn bad_input_is_refused_by_what_and_where_before_anything_is_trained() {
         ),
         (
             format!("run {GRID} --exclude 'nodes == 8'"),
-            "error: nothing to run: all 1 trials are excluded in --exclude 'nodes == 8'\n  \
+            "error: nothing to run: its only trial is excluded in --exclude 'nodes == 8'\n  \
              help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            format!("plan {GRID} --seeds 2 --exclude 'nodes == 8'"),
+            "error: nothing to run: all 2 trials are excluded in --exclude 'nodes == 8'\n  \
+             help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            "plan --nodes 8 --batch-size 4 --unrollings 3 --epochs 1000000000000 --steps-per-epoch 2"
+                .to_owned(),
+            "error: 1000000000000 epochs at 8/4/3 are 2^40 steps or more in --epochs 1000000000000",
         ),
         (
             format!("plan {GRID} --corpus odd.txt"),
@@ -318,6 +330,32 @@ fn what_cannot_be_had_is_an_error_and_not_a_usage_error() {
         .mentions("\n  help: ");
 }
 
+/// Without HOME, `SLALOM_CACHE` and --cache.
+#[test]
+fn a_cache_is_asked_for_only_where_one_is_needed() {
+    let person = Person::new();
+    person.writes("text.txt", &"the quick brown fox ".repeat(100));
+    let homeless = |line: &str| {
+        let mut command = person.command(line);
+        let output = command.env_remove("SLALOM_CACHE").output().expect("the program starts");
+        Said { line: line.to_owned(), output }
+    };
+    homeless("corpus info").ends(0);
+    homeless("corpus info text.txt").ends(0);
+    homeless(&format!("{TRAIN} --steps 2 --valid-size 100")).ends(0);
+    homeless(&format!("plan {GRID}")).ends(0);
+    homeless(&format!("run {GRID} --corpus text.txt")).ends(0);
+    for line in [format!("plan {GRID} --corpus text8"), format!("run {GRID} --name other --corpus text8")] {
+        homeless(&line).complains(
+            1,
+            "error: the corpus `text8` is in a cache, and there is no folder for one\n  \
+             help: give one with --cache DIR, or set HOME",
+        );
+    }
+    homeless("corpus list").ends(1).mentions("there is no folder for corpora");
+    homeless("corpus fetch text8").ends(1).mentions("  help: give one with --cache DIR, or set HOME");
+}
+
 #[test]
 fn what_is_no_command_is_a_usage_error() {
     let person = Person::new();
@@ -359,6 +397,52 @@ fn corpus_info_says_what_no_model_can_beat() {
     assert!(info.contains("chars     15, of which the first 4 validate\n"), "{info}");
     assert!(!info.contains("entropy"), "{info}");
     assert_eq!(person.types("corpus list --output json").ends(0).stdout(), "[]\n", "looking caches nothing");
+}
+
+/// Answers one request on loopback with this head and so many zeros, then hangs up; returns the address to ask.
+fn serve_once(head: String, zeros: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/text8.zip", listener.local_addr().expect("bound"));
+    thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("one connection");
+        let mut lines = BufReader::new(peer.try_clone().expect("a second handle")).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        // Who asked may have hung up already: that is what an announcement of another size is for.
+        let _ = peer.write_all(head.as_bytes());
+        let _ = io::copy(&mut io::repeat(0).take(zeros), &mut peer);
+    });
+    url
+}
+
+/// What is served is never the real archive: that one's way into the cache is `slalom_common::corpus::text8`'s to test.
+#[test]
+fn what_is_not_text8_is_refused_in_words_and_leaves_the_cache_as_it_was() {
+    const TEXT8: u64 = 31_344_016;
+    let announced =
+        |bytes: u64| format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
+    let absent = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let cases = [
+        (announced(5000), 5000, "` gives 5000 bytes or more: the archive has 31344016\n"),
+        (announced(TEXT8), 5000, "` was cut off after 5000 of 31344016 bytes: "),
+        (announced(TEXT8), TEXT8, "` gives an archive of SHA-256 "),
+        (absent, 0, "` was answered by HTTP status 404\n"),
+    ];
+    let person = Person::new();
+    for (head, zeros, words) in cases {
+        let url = serve_once(head, zeros);
+        let line = format!("corpus fetch text8 --url {url}");
+        // Nobody listens on port 1: a proxy is not asked for what is on this machine.
+        let output =
+            person.command(&line).env("http_proxy", "http://127.0.0.1:1").output().expect("it starts");
+        Said { line, output }
+            .ends(1)
+            .mentions(&format!("error: `{url}"))
+            .mentions(words)
+            .mentions("\n  help: the cache is as it was; ");
+        assert_eq!(fs::read_dir(person.path().join("cache")).expect("it was made").count(), 0, "{words}");
+    }
+    assert_eq!(person.types("corpus list --output quiet").ends(0).stdout(), "");
+    person.types(&format!("plan {GRID} --corpus text8")).ends(1).mentions("text8 is not in the cache");
 }
 
 #[test]

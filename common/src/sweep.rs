@@ -101,7 +101,7 @@ pub enum SweepError {
     #[error("{0} runs are more than {RUNS_MAX}")]
     TooManyRuns(u64),
     /// Every trial is excluded.
-    #[error("nothing to run: all {0} trials are excluded")]
+    #[error("nothing to run: {}", all_excluded(*.0))]
     NothingToRun(u64),
     /// Nothing to validate on.
     #[error("`valid_size` is 0: it must be at least 1")]
@@ -128,7 +128,7 @@ pub enum SweepError {
     #[error("`steps_per_epoch` is 0: it must be at least 1")]
     NoSteps,
     /// A run of 2^40 steps or more.
-    #[error("{epochs} epochs at {shape:?} are 2^40 steps or more")]
+    #[error("{epochs} epochs at {shape} are 2^40 steps or more")]
     TooManySteps {
         /// Units of training.
         epochs: u64,
@@ -144,6 +144,13 @@ pub enum SweepError {
     /// No attempt at all.
     #[error("`max_attempts` is 0: it must be at least 1")]
     NoAttempts,
+}
+
+fn all_excluded(trials: u64) -> String {
+    match trials {
+        1 => "its only trial is excluded".to_owned(),
+        several => format!("all {several} trials are excluded"),
+    }
 }
 
 impl Sweep {

@@ -7,11 +7,12 @@
 //! A failed commit is tried again for ever if the store says that may help (a full disk): nothing leaves meanwhile. Any
 //! other failure ends the loop and with it the process: crash and recover.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use slalom_common::id::{Incarnation, SweepName};
+use slalom_common::id::{ContentHash, Incarnation, SweepName};
+use slalom_common::log::fleet;
 use slalom_common::message::{CoordinatorMessage, Hello};
 use slalom_common::moment::Moment;
 use slalom_common::sweep::Sweep;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::announce::announce;
 use crate::scheduler::effect::{Effect, Effects, Reply};
 use crate::scheduler::event::{Event, RequestId, Saying, StreamId};
+use crate::scheduler::ledger::Ledger;
 use crate::scheduler::record::Record;
 use crate::scheduler::{Scheduler, Settings};
 use crate::store::blobs::Blobs;
@@ -86,7 +88,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Reads the store back and starts the loop.
+    /// Reads the store back, removes the checkpoints that it does not name, and starts the loop.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -97,6 +99,7 @@ impl Driver {
     ) -> Result<(Self, JoinHandle<Result<(), DriverError>>), DriverError> {
         let records = store.load()?;
         let scheduler = Scheduler::recover(settings, Moment::default(), records);
+        remove_unnamed(&blobs, scheduler.ledger());
         // Only now: the time it took to read the store back is not silence of any worker.
         let origin = Instant::now();
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
@@ -408,9 +411,30 @@ impl Task {
     }
 }
 
+/// Removes the checkpoints that no run could go on from: a crash came between their upload and its record, or between the
+/// record of a newer one and their removal. Nobody is served yet, so none of them is about to be recorded.
+fn remove_unnamed(blobs: &Blobs, ledger: &Ledger) {
+    let named: BTreeSet<ContentHash> = ledger.checkpoints().collect();
+    match blobs.checkpoints() {
+        Ok(here) => {
+            for blob in here.into_iter().filter(|blob| !named.contains(blob)) {
+                remove(blobs, blob);
+            }
+        }
+        Err(error) => fleet::checkpoints_not_removed(None, &error),
+    }
+}
+
+/// A checkpoint that stays costs space, not results.
+fn remove(blobs: &Blobs, blob: ContentHash) {
+    if let Err(error) = blobs.remove_checkpoint(blob) {
+        fleet::checkpoints_not_removed(Some(blob), &error);
+    }
+}
+
 enum Job {
     Append { records: Vec<Record>, at: SystemTime, committed: oneshot::Sender<Result<(), StoreError>> },
-    RemoveCheckpoint { blob: slalom_common::id::ContentHash },
+    RemoveCheckpoint { blob: ContentHash },
 }
 
 fn start_store_thread(
@@ -431,12 +455,7 @@ fn start_store_thread(
                         return;
                     }
                 }
-                Job::RemoveCheckpoint { blob } => {
-                    // A checkpoint that stays costs space, not results.
-                    if let Err(error) = blobs.remove_checkpoint(blob) {
-                        tracing::warn!(%blob, %error, "checkpoint not removed");
-                    }
-                }
+                Job::RemoveCheckpoint { blob } => remove(&blobs, blob),
             }
         }
     });
@@ -455,7 +474,7 @@ fn append(
             Err(error) if error.may_pass() => {
                 // Once a stall, not once a try: the log may be on the same full disk.
                 if stall.borrow().is_none() {
-                    tracing::error!(%error, "commit failed, will be tried again");
+                    fleet::commit_failed(COMMIT_RETRY, &error);
                     stall.send_replace(Some(error.to_string()));
                 }
                 std::thread::sleep(COMMIT_RETRY);
@@ -467,5 +486,64 @@ fn append(
                 return outcome;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slalom_common::id::{LeaseId, Step};
+    use slalom_common::message::{CheckpointName, LeaseKind};
+
+    use super::*;
+    use crate::scheduler::record::Grant;
+    use crate::service::tests::{settings, sweep};
+    use crate::store::blobs::BlobKind;
+    use crate::store::memory::MemoryStore;
+
+    fn put(blobs: &Blobs, kind: BlobKind, bytes: &[u8]) -> ContentHash {
+        let name = ContentHash::of(bytes);
+        let mut upload = blobs.begin(kind, name, bytes.len() as u64).expect("room");
+        upload.write(bytes).expect("room");
+        upload.finish().expect("what was announced");
+        name
+    }
+
+    #[tokio::test]
+    async fn a_start_removes_the_checkpoints_that_no_run_could_go_on_from_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
+        let corpus = put(&blobs, BlobKind::Corpus, b"snow");
+        put(&blobs, BlobKind::Checkpoint, b"uploaded, and then the coordinator was killed");
+        put(&blobs, BlobKind::Checkpoint, b"replaced, and then it was killed");
+        let kept = [b"older", b"newer"].map(|bytes| put(&blobs, BlobKind::Checkpoint, bytes));
+
+        let lease = LeaseId::new(1);
+        let (_, at) = sweep().run_numbers().next().expect("a run");
+        let run = sweep().run(at);
+        let mut records = vec![
+            Record::SweepSubmitted(Box::new(sweep())),
+            Record::RunsLeased {
+                incarnation: Incarnation::new(7),
+                worker: "hill-3".parse().expect("a name"),
+                first: lease,
+                grants: vec![Grant { kind: LeaseKind::Primary, run }],
+            },
+        ];
+        let replaced = ContentHash::of(b"replaced, and then it was killed");
+        for (step, blob) in (1..).zip([replaced].into_iter().chain(kept)) {
+            let checkpoint = CheckpointName { step: Step::new(step), blob };
+            records.push(Record::CheckpointKept { lease, checkpoint });
+        }
+        let mut store = MemoryStore::default();
+        store.append(&records, SystemTime::UNIX_EPOCH).expect("memory");
+
+        let (driver, driving) =
+            Driver::start(settings(), Box::new(store), Arc::clone(&blobs)).expect("whole");
+        let mut expected = kept.to_vec();
+        expected.sort_unstable();
+        assert_eq!(blobs.checkpoints().expect("readable"), expected);
+        assert!(blobs.contains(BlobKind::Corpus, corpus).expect("readable"));
+        driver.stop().await;
+        driving.await.expect("no panic").expect("no failure");
     }
 }

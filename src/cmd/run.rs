@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use slalom_common::answer::{RunRow, SweepStatus};
 use slalom_common::corpus::Text;
-use slalom_common::corpus::cache::Cache;
 use slalom_common::log;
 use slalom_common::log::args::LogArgs;
 use slalom_common::sweep::Sweep;
@@ -43,10 +42,10 @@ pub(crate) async fn run(args: &RunArgs, output: Output) -> anyhow::Result<Exit> 
         return Err(Failure::usage("neither a spec nor a grid is given").help(help).into());
     }
     let dir = &args.dir.dir;
-    let cache =
-        args.cache.cache.clone().or_else(default_cache).unwrap_or_else(|| store_dir(dir).join("cache"));
-    let (sweep, text) = sweep(&args.spec, &Cache::new(&cache))?;
-    let worker = worker(args, cache)?;
+    let (sweep, text) = sweep(&args.spec, &args.cache)?;
+    // A worker keeps the texts that it trains on, wherever they come from.
+    let cache = args.cache.cache.clone().or_else(default_cache);
+    let worker = worker(args, cache.unwrap_or_else(|| store_dir(dir).join("cache")))?;
 
     let mut signals = Signals::new()?;
     let _log = start_log(args)?;

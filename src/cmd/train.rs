@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// Bad input before anything is trained, and files that cannot be read or written.
 pub(crate) fn run(args: &TrainArgs, output: Output) -> anyhow::Result<Exit> {
     let wanted = Wanted::new(args)?;
-    let text = args.corpus.source()?.load(&cache(&args.cache)?)?;
+    let text = args.corpus.source()?.load(cache(&args.cache).as_ref())?;
     let run = Run {
         family: Family {
             corpus: text.sha256(),

@@ -88,14 +88,9 @@ pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
-/// `64/32/16`: nodes, `batch_size`, unrollings.
-pub(crate) fn shape(shape: Shape) -> String {
-    format!("{}/{}/{}", shape.nodes, shape.batch_size, shape.unrollings)
-}
-
 /// `64/32/16@2000`.
 pub(crate) fn point(at: Shape, epochs: u64) -> String {
-    format!("{}@{epochs}", shape(at))
+    format!("{at}@{epochs}")
 }
 
 #[cfg(test)]

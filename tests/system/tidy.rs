@@ -114,6 +114,17 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn only_the_lists_of_events_write_to_the_log() {
+    for folder in ["src", "coordinator/src", "worker/src"] {
+        for (path, text) in sources(folder) {
+            for (number, line) in code(&text) {
+                assert!(!line.contains("tracing::"), "{}:{}: {line}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_readme_lists_every_event_of_the_log_with_its_level_and_fields() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let rows: Vec<Vec<String>> = readme

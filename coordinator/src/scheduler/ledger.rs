@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use slalom_common::answer::{Counts, RunState};
 use slalom_common::cost::REFERENCE;
 use slalom_common::grid::Coordinates;
-use slalom_common::id::{Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName};
+use slalom_common::id::{
+    ContentHash, Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName,
+};
 use slalom_common::message::{CheckpointName, LeaseEnd};
 use slalom_common::outcome::{FailureReason, Measured, Milestone};
 use slalom_common::run::Run;
@@ -287,6 +289,11 @@ impl Ledger {
     /// Every known run.
     pub fn runs(&self) -> impl Iterator<Item = (RunId, &RunEntry)> {
         (0..).map(RunId::new).zip(&self.runs)
+    }
+
+    /// The bytes of every checkpoint that a run may go on from.
+    pub fn checkpoints(&self) -> impl Iterator<Item = ContentHash> + '_ {
+        self.runs.iter().flat_map(|run| &run.checkpoints).map(|checkpoint| checkpoint.blob)
     }
 
     /// How many runs are known; their ids are the numbers below it.

@@ -316,11 +316,7 @@ impl Scheduler {
         };
         if !self.fleet[&incarnation].leases.contains_key(&lease) {
             // Under a stale lease (I4). Its bytes may still be what the run's own checkpoint names.
-            let named = self
-                .ledger
-                .runs()
-                .any(|(_, run)| run.checkpoints.iter().any(|one| one.blob == checkpoint.blob));
-            if !named {
+            if !self.ledger.checkpoints().any(|blob| blob == checkpoint.blob) {
                 remove(checkpoint.blob, effects);
             }
             return;
