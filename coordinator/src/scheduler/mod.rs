@@ -49,7 +49,8 @@ use slalom_common::sweep::Sweep;
 use effect::{Effect, Effects, Leaving, Named, Notice, Reply, Requeue};
 use event::{Event, RequestId, Saying, StreamId};
 use fleet::{Fleet, Held, Worker};
-use ledger::{Ledger, SweepIndex, Transition, Verdict};
+use ledger::run::Verdict;
+use ledger::{Ledger, SweepIndex, Transition};
 use order::{Order, Serve};
 use record::{Answer, End, Grant, Record};
 

@@ -10,7 +10,8 @@ use slalom_common::answer::RunState;
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{RunNumber, SweepName};
 
-use super::ledger::{Ledger, SweepEntry, SweepIndex};
+use super::ledger::sweep::SweepEntry;
+use super::ledger::{Ledger, SweepIndex};
 
 /// Which sweeps' runs are leased.
 #[derive(Clone, PartialEq, Eq, Debug)]
