@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use slalom_common::answer::RunState;
 use slalom_common::axis::{Axis, whole_number};
@@ -17,6 +18,7 @@ use slalom_coordinator::config::CoordinatorArgs;
 use slalom_worker::config::{WorkerArgs, coordinator_url};
 use slalom_worker::kernels::IsaName;
 
+use crate::failure::{Shown, refused_flag};
 use crate::help;
 use crate::output::Mode;
 use crate::spec::flags::{CorpusArgs, SpecArgs, TrainingArgs};
@@ -34,11 +36,43 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What was typed. Help, version and usage errors end the process here, as clap words them.
-    pub(crate) fn parse_or_exit() -> Self {
-        let matches = command().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// What was typed. Help and version end the process here, as clap prints them.
+    ///
+    /// # Errors
+    /// What cannot be meant, and why.
+    pub(crate) fn parse() -> Result<Self, Shown> {
+        let parsed = command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => {
+                let typed: Vec<String> =
+                    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+                refused(&error, &typed)
+            }
+        })
     }
+}
+
+/// A usage error as it is shown, with the variable that a value which nobody typed came from.
+fn refused(error: &clap::Error, typed: &[String]) -> Shown {
+    let mut command = command();
+    command.build();
+    let verb = typed.first().filter(|word| command.find_subcommand(word).is_some());
+    let mut shown =
+        Shown::of_usage(error, &verb.map_or_else(|| "slalom".to_owned(), |verb| format!("slalom {verb}")));
+    let flag = refused_flag(error).filter(|flag| {
+        let long = format!("--{flag}");
+        !typed.iter().any(|word| word.split('=').next() == Some(long.as_str()))
+    });
+    if let (Some(flag), Some(verb)) = (flag, verb.and_then(|verb| command.find_subcommand(verb)))
+        && let Some(arg) = verb.get_arguments().find(|arg| arg.get_long() == Some(flag))
+        && let Some(variable) = arg.get_env()
+    {
+        shown.what += &format!(" in the variable {}", variable.to_string_lossy());
+    }
+    shown
 }
 
 /// The whole grammar, its verbs in groups.

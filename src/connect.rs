@@ -79,21 +79,19 @@ pub(crate) enum ConnectError {
 
 impl ConnectError {
     /// What to do about it.
-    pub(crate) fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> &'static str {
         match self {
-            Self::Unreachable { addresses, .. } if addresses == DEFAULT_ADDRESS => Some(
+            Self::Unreachable { addresses, .. } if addresses == DEFAULT_ADDRESS => {
                 "`slalom coordinator` starts one here; --coordinator names another, --dir the folder of a `slalom run`"
-                    .to_owned(),
-            ),
-            Self::NobodyWorks { .. } => Some(
+            }
+            Self::NobodyWorks { .. } => {
                 "`slalom run` goes on with a sweep that it began, `slalom coordinator` starts a coordinator; \
                  --coordinator names one elsewhere"
-                    .to_owned(),
-            ),
-            Self::Unreachable { .. } => {
-                Some("`slalom coordinator` starts one on that machine; is the address right, and the port open?".to_owned())
             }
-            Self::Address { .. } | Self::NoAddress => Some("addresses are HOST:PORT or http://HOST:PORT".to_owned()),
+            Self::Unreachable { .. } => {
+                "`slalom coordinator` starts one on that machine; is the address right, and the port open?"
+            }
+            Self::Address { .. } | Self::NoAddress => "addresses are HOST:PORT or http://HOST:PORT",
             Self::Local(error) => error.help(),
         }
     }
@@ -164,7 +162,8 @@ impl CallError {
             Self::Gone { who: Who::Coordinator { .. }, .. } => {
                 Some("what it acknowledged is safe; try again when it is back".to_owned())
             }
-            Self::Gone { .. } | Self::Refused { .. } => None,
+            Self::Gone { .. } => Some("`slalom run` of the same sweep goes on where it stopped".to_owned()),
+            Self::Refused { .. } => None,
             Self::Failed { .. } => Some("its log says more".to_owned()),
             Self::Malformed { .. } => {
                 Some("are this program and the coordinator of the same version?".to_owned())

@@ -76,24 +76,24 @@ impl LocalError {
     }
 
     /// What to do about it.
-    pub(crate) fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> &'static str {
         match self {
-            Self::InUse { .. } => {
-                Some("wait until that is over, or give another folder with --dir".to_owned())
-            }
+            Self::InUse { .. } => "wait until that is over, or give another folder with --dir",
             Self::Store { source, .. } => match **source {
-                StoreError::Corrupt { .. } | StoreError::Foreign { .. } => Some(
-                    "nothing was changed; bring back a copy of the folder, or begin anew in another with --dir".to_owned(),
-                ),
-                StoreError::Newer { .. } => Some("use the newer slalom, or another folder with --dir".to_owned()),
-                StoreError::DiskFull(_) => Some("make room; nothing recorded is lost".to_owned()),
-                StoreError::NoWriteAheadLog(_) => Some("give a folder on a local disk with --dir".to_owned()),
-                _ => Some("give another folder with --dir".to_owned()),
+                StoreError::Corrupt { .. } | StoreError::Foreign { .. } => {
+                    "nothing was changed; bring back a copy of the folder, or begin anew in another with --dir"
+                }
+                StoreError::Newer { .. } => "use the newer slalom, or another folder with --dir",
+                StoreError::DiskFull(_) => "make room; nothing recorded is lost",
+                StoreError::NoWriteAheadLog(_) => "give a folder on a local disk with --dir",
+                _ => "give another folder with --dir",
             },
             Self::Blobs { .. } | Self::Serving { .. } => {
-                Some("make room, or give another folder with --dir; the same command goes on".to_owned())
+                "make room, or give another folder with --dir; the same command goes on"
             }
-            Self::Stopped(_) | Self::Listen(_) | Self::Serve(_) | Self::Worker(_) | Self::Panicked(_) => None,
+            Self::Stopped(_) | Self::Listen(_) | Self::Serve(_) | Self::Worker(_) | Self::Panicked(_) => {
+                "nothing recorded is lost: the same command goes on; the log in .store says more"
+            }
         }
     }
 }

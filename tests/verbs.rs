@@ -96,6 +96,13 @@ impl Said {
         self
     }
 
+    /// Standard error is `error: ...` and `  help: ...`, a line each.
+    fn is_an_error_with_help(&self) -> bool {
+        let stderr = self.stderr();
+        let lines: Vec<&str> = stderr.lines().collect();
+        matches!(lines[..], [error, help] if error.starts_with("error: ") && help.starts_with("  help: "))
+    }
+
     fn json_lines(&self) -> Vec<Value> {
         self.stdout().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
@@ -372,8 +379,75 @@ fn what_is_no_command_is_a_usage_error() {
         "worker --log slalom=loud",
     ];
     for line in lines {
-        person.types(line).ends(2);
+        let said = person.types(line).ends(2);
+        assert_eq!(said.stdout(), "", "{line}");
+        if !line.is_empty() {
+            assert!(said.is_an_error_with_help(), "{line}\n--\n{}", said.stderr());
+        }
     }
+    person.types("run --node 8").complains(
+        2,
+        "error: unexpected argument '--node' found\n  help: a similar argument exists: '--nodes'",
+    );
+    let by_variable =
+        person.command(&format!("{TRAIN} --steps 1")).env("SLALOM_ISA", "mmx").output().expect("it starts");
+    let complaint = String::from_utf8_lossy(&by_variable.stderr);
+    assert!(complaint.contains(" in the variable SLALOM_ISA\n"), "{complaint}");
+}
+
+/// What goes wrong is one line of what and where, and one of what to do.
+#[test]
+fn every_complaint_is_two_lines() {
+    let person = Person::new();
+    person.writes("two.zip", "PK\u{3}\u{4} and no more");
+    person.writes("empty.txt", "");
+    person.writes("plain.txt", "some plain text");
+    person.writes("broken.toml", "nodes = [8\n");
+    person.writes("text.toml", "[grid]\nnodes = true\n");
+    person.writes("file", "");
+    fs::create_dir(person.path().join("folder")).expect("room");
+    let lines = [
+        "run absent.toml",
+        "run folder",
+        "run broken.toml",
+        "run text.toml",
+        "plan --nodes 8,8 --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes '' --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes 1..=4:0 --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes 99999999999999999999 --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes 1..=16384 --batch-size 1..=60000 --unrollings 3 --epochs 5",
+        "plan --nodes 8 --batch-size 4 --unrollings 3 --epochs 1000000000000 --steps-per-epoch 100",
+        &format!("plan {GRID} --exclude 'nodes /'"),
+        &format!("plan {GRID} --exclude 'nodes + 1'"),
+        &format!("plan {GRID} --steps-per-epoch half"),
+        &format!("plan {GRID} --corpus synthetic:x"),
+        &format!("plan {GRID} --corpus sha256:0"),
+        &format!("plan {GRID} --corpus synthetic --normalize"),
+        &format!("plan {GRID} --corpus two.zip"),
+        &format!("plan {GRID} --corpus empty.txt"),
+        &format!("plan {GRID} --corpus folder"),
+        &format!("plan {GRID} --corpus-chars 99999999999"),
+        &format!("run {GRID} --dir file"),
+        &format!("{TRAIN} --steps 1 --init absent"),
+        &format!("{TRAIN} --steps 1 --init empty.txt"),
+        &format!("{TRAIN} --steps 1 --final folder"),
+        &format!("{TRAIN} --steps 1099511627776"),
+        "train --nodes 0 --batch-size 4 --unrollings 3 --steps 1",
+        "corpus info plain.txt",
+        "corpus fetch text9",
+        "status --coordinator 127.0.0.1:1",
+    ];
+    for line in lines {
+        let said = person.types(line);
+        let code = said.output.status.code();
+        assert!(
+            matches!(code, Some(1 | 2)) && said.is_an_error_with_help(),
+            "{line}: {code:?}\n--\n{}",
+            said.stderr()
+        );
+        assert_eq!(said.stdout(), "", "{line}");
+    }
+    assert!(!person.path().join("slalom-out").exists(), "nothing was begun");
 }
 
 #[test]

@@ -151,11 +151,11 @@ pub(crate) fn info(args: &CorpusInfoArgs, output: Output) -> anyhow::Result<Exit
     let text = source.load(cache(&args.cache).as_ref())?;
     if args.valid_size == 0 || args.valid_size > text.chars() {
         let what = format!(
-            "--valid-size is {}: it goes from 1 to the corpus's {} characters",
+            "--valid-size is {}, the corpus `{source}` has {} characters",
             args.valid_size,
             text.chars()
         );
-        return Err(Failure::usage(what).into());
+        return Err(Failure::usage(what).help("give --valid-size from 1 to as many").into());
     }
     let valid = &text.symbols()[..args.valid_size as usize];
     let known = match source {

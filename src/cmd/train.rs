@@ -90,7 +90,9 @@ enum Wanted {
 impl Wanted {
     fn new(args: &TrainArgs) -> Result<Self, Failure> {
         if args.steps >= STEPS_END {
-            return Err(Failure::usage(format!("--steps is {}: it goes from 0 to 2^40 - 1", args.steps)));
+            return Err(
+                Failure::usage(format!("--steps is {}", args.steps)).help("it goes from 0 to 2^40 - 1")
+            );
         }
         match (&args.eval_at, args.eval_every) {
             (Some(at), _) if at.last() > args.steps => {
@@ -115,7 +117,8 @@ impl Wanted {
 
 fn shape(args: &TrainArgs) -> Result<Shape, Failure> {
     let bounded = |flag: &str, value: u64, max: u64| {
-        let refused = || Failure::usage(format!("{flag} is {value}: it goes from 1 to {max}"));
+        let refused =
+            || Failure::usage(format!("{flag} is {value}")).help(format!("it goes from 1 to {max}"));
         u32::try_from(value).ok().filter(|_| (1..=max).contains(&value)).ok_or_else(refused)
     };
     Ok(Shape {
@@ -126,7 +129,10 @@ fn shape(args: &TrainArgs) -> Result<Shape, Failure> {
 }
 
 fn weights(path: &Path, nodes: u32) -> anyhow::Result<Parameters> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read the weights in `{}`", path.display()))?;
+    let bytes = fs::read(path).map_err(|error| {
+        Failure::error(format!("cannot read the weights in `{}`: {error}", path.display()))
+            .help("`slalom train --final` writes such a file")
+    })?;
     Parameters::from_safetensors(&bytes, nodes as usize)
         .with_context(|| format!("`{}` does not hold the weights of a model of {nodes} nodes", path.display()))
         .map_err(|error| {
@@ -139,11 +145,10 @@ fn weights(path: &Path, nodes: u32) -> anyhow::Result<Parameters> {
 /// Refuses a place that takes no file before anything is trained, and leaves what is there as it is.
 fn writable(path: &Path) -> anyhow::Result<()> {
     let there = path.exists();
-    fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .with_context(|| format!("cannot write the weights to `{}`", path.display()))?;
+    fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+        Failure::error(format!("cannot write the weights to `{}`: {error}", path.display()))
+            .help("give a file in a folder that is there; nothing was trained")
+    })?;
     if !there {
         fs::remove_file(path)?;
     }
