@@ -217,6 +217,24 @@ fn train_prints_an_object_for_each_step_and_each_evaluation() {
     assert_eq!(evaluated, [&json!(2), &json!(4)]);
 }
 
+/// Whoever reads the lines sees a step when it is done, and no half of one when the training is interrupted.
+#[test]
+fn train_prints_whole_lines_as_it_goes() {
+    let person = Person::new();
+    let mut child = person
+        .command(&format!("{TRAIN} --steps 1000000000 --output json"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+    let mut said = String::new();
+    lines.read_line(&mut said).expect("a line");
+    child.kill().expect("it trains");
+    lines.read_to_string(&mut said).expect("UTF-8");
+    child.wait().expect("it ends");
+    assert!(said.ends_with("}\n"), "{}", said.lines().last().unwrap_or_default());
+}
+
 #[test]
 fn train_says_the_same_on_every_instruction_set_and_another_thing_for_another_seed() {
     let person = Person::new();

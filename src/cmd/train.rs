@@ -3,7 +3,7 @@
 //! What goes to standard output depends on the run and on nothing else: no time, no machine, no instruction set.
 
 use std::fs;
-use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
+use std::io::{self, IsTerminal as _, LineWriter, StdoutLock, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -190,15 +190,20 @@ enum Line {
 
 /// What is printed on the way: lines for programs, or a table for people and a progress line while they look.
 enum Printer {
-    Json(BufWriter<StdoutLock<'static>>),
-    Table { bar: Option<ProgressBar>, last: Option<(f64, f64)>, headed: bool },
+    /// By the line: whoever reads it sees a step when it is done, and no half of one if the training is interrupted.
+    Json(LineWriter<StdoutLock<'static>>),
+    Table {
+        bar: Option<ProgressBar>,
+        last: Option<(f64, f64)>,
+        headed: bool,
+    },
     Quiet,
 }
 
 impl Printer {
     fn new(output: Output, steps: u64) -> Self {
         match output.mode() {
-            Mode::Json => Self::Json(BufWriter::new(io::stdout().lock())),
+            Mode::Json => Self::Json(LineWriter::new(io::stdout().lock())),
             Mode::Quiet => Self::Quiet,
             Mode::Table => {
                 let bar = io::stderr().is_terminal().then(|| {
@@ -222,7 +227,7 @@ impl Printer {
                 if let Some(bar) = bar {
                     bar.inc(1);
                     if step.number().is_multiple_of(16) {
-                        bar.set_message(format!("loss {loss:.3}"));
+                        bar.set_message(format!("loss {}", number::four_places(loss)));
                     }
                 }
                 Ok(())
@@ -243,7 +248,7 @@ impl Printer {
             Self::Table { bar, last, headed } => {
                 let (loss, norm) = last.map_or_else(
                     || ("-".to_owned(), "-".to_owned()),
-                    |(loss, norm)| (format!("{loss:.4}"), format!("{norm:.4}")),
+                    |(loss, norm)| (number::four_places(loss), number::four_places(norm)),
                 );
                 let perplexity = perplexity.map_or_else(|| "diverged".to_owned(), number::perplexity);
                 let mut lines = String::new();
