@@ -162,7 +162,7 @@ impl Plan<'_> {
         let mut lines = String::new();
         let mut line = |label: &str, words: String| lines += &format!("{label:<width$}{words}\n");
         let size = self.sweep.size();
-        line(name, format!("{} trials = {}", number::count(size.trials + size.excluded), self.product()));
+        line(name, format!("{} = {}", number::counted(size.trials + size.excluded, "trial"), self.product()));
         let filters: Vec<&Filter> =
             self.sweep.draft().blocks.iter().flat_map(slalom_common::grid::Grid::exclude).collect();
         if !filters.is_empty() {
