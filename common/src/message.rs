@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::id::{ContentHash, Incarnation, LeaseId, MessageNumber, NumericsVersion, Step, WorkerName};
+use crate::id::{
+    ContentHash, Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, WorkerName,
+};
 use crate::outcome::{FailureReason, Milestone};
 use crate::run::Run;
 
@@ -29,6 +31,8 @@ pub enum WorkerMessage {
     CheckpointStored {
         /// Under which lease.
         lease: LeaseId,
+        /// Of which run: another store numbers its leases from 1 too.
+        run: RunKey,
         /// Where and what.
         checkpoint: CheckpointName,
     },
@@ -38,6 +42,8 @@ pub enum WorkerMessage {
         number: MessageNumber,
         /// Under which lease.
         lease: LeaseId,
+        /// Of which run: another store numbers its leases from 1 too.
+        run: RunKey,
         /// What there is to say.
         report: Report,
     },

@@ -6,7 +6,7 @@ use super::{
     DETAIL_BYTES_MAX, LEASES_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration, duration_ms,
     finite, hash, in_range, no_longer_than, present, step, text,
 };
-use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, Step};
+use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step};
 use crate::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, Report, Welcome,
     WorkerMessage,
@@ -29,14 +29,18 @@ impl WorkerMessage {
             Self::Progress { lease, step, loss } => {
                 Message::Progress(v1::Progress { lease: lease.number(), step: step.number(), loss: *loss })
             }
-            Self::CheckpointStored { lease, checkpoint } => Message::CheckpointStored(v1::CheckpointStored {
-                lease: lease.number(),
-                step: checkpoint.step.number(),
-                sha256: checkpoint.blob.bytes().to_vec(),
-            }),
-            Self::Numbered { number, lease, report } => Message::Numbered(v1::Numbered {
+            Self::CheckpointStored { lease, run, checkpoint } => {
+                Message::CheckpointStored(v1::CheckpointStored {
+                    lease: lease.number(),
+                    run_key: run.bytes().to_vec(),
+                    step: checkpoint.step.number(),
+                    sha256: checkpoint.blob.bytes().to_vec(),
+                })
+            }
+            Self::Numbered { number, lease, run, report } => Message::Numbered(v1::Numbered {
                 number: number.number(),
                 lease: lease.number(),
+                run_key: run.bytes().to_vec(),
                 report: Some(report.to_wire()),
             }),
             Self::Draining => Message::Draining(v1::Draining {}),
@@ -62,6 +66,7 @@ impl WorkerMessage {
             },
             Message::CheckpointStored(stored) => Self::CheckpointStored {
                 lease: LeaseId::new(stored.lease),
+                run: RunKey::new(bytes("CheckpointStored.run_key", &stored.run_key)?),
                 checkpoint: CheckpointName {
                     step: step("CheckpointStored.step", stored.step)?,
                     blob: hash("CheckpointStored.sha256", &stored.sha256)?,
@@ -70,6 +75,7 @@ impl WorkerMessage {
             Message::Numbered(numbered) => Self::Numbered {
                 number: message_number("Numbered.number", numbered.number)?,
                 lease: LeaseId::new(numbered.lease),
+                run: RunKey::new(bytes("Numbered.run_key", &numbered.run_key)?),
                 report: Report::from_wire(present("Numbered.report", numbered.report)?)?,
             },
             Message::Draining(v1::Draining {}) => Self::Draining,
@@ -367,7 +373,8 @@ mod tests {
 
     fn ended(how: LeaseEnd) -> WorkerMessage {
         let report = Report::LeaseEnded { milestones: vec![milestone(1), milestone(2)], how };
-        WorkerMessage::Numbered { number: MessageNumber::new(3), lease: LeaseId::new(88), report }
+        let run = lease().run.key();
+        WorkerMessage::Numbered { number: MessageNumber::new(3), lease: LeaseId::new(88), run, report }
     }
 
     fn hello() -> Hello {
@@ -402,7 +409,7 @@ mod tests {
 
     #[test]
     fn every_message_up_arrives_as_it_was_sent() {
-        let lease = LeaseId::new(88);
+        let (lease, run) = (LeaseId::new(88), lease().run.key());
         let held = LeasesHeld { leases: vec![LeaseId::new(7), lease], received_max: Some(lease) };
         let failed = LeaseEnd::Failed { reason: FailureReason::Memory, detail: "wants 9 GB".to_owned() };
         let checkpoint = CheckpointName { step: Step::new(40), blob: ContentHash::of(b"state") };
@@ -411,8 +418,8 @@ mod tests {
             WorkerMessage::Hello(hello()),
             WorkerMessage::Heartbeat(held),
             WorkerMessage::Progress { lease, step: Step::new(3), loss: Some(2.5) },
-            WorkerMessage::CheckpointStored { lease, checkpoint },
-            WorkerMessage::Numbered { number: MessageNumber::new(1), lease, report },
+            WorkerMessage::CheckpointStored { lease, run, checkpoint },
+            WorkerMessage::Numbered { number: MessageNumber::new(1), lease, run, report },
             ended(LeaseEnd::Finished),
             ended(LeaseEnd::Diverged { at: Step::new(9) }),
             ended(failed),

@@ -49,7 +49,7 @@ use slalom_common::sweep::Sweep;
 use effect::{Effect, Effects, Leaving, Named, Notice, Reply, Requeue};
 use event::{Event, RequestId, Saying, StreamId};
 use fleet::{Fleet, Held, Worker};
-use ledger::{Ledger, SweepIndex, Transition, Verdict};
+use ledger::{LeaseEntry, Ledger, SweepIndex, Transition, Verdict};
 use order::{Order, Serve};
 use record::{Answer, End, Grant, Record};
 
@@ -280,11 +280,11 @@ impl Scheduler {
                     held.step = step;
                 }
             }
-            Saying::CheckpointStored { lease, checkpoint } => {
-                self.on_checkpoint_stored(incarnation, lease, checkpoint, effects);
+            Saying::CheckpointStored { lease, run, checkpoint } => {
+                self.on_checkpoint_stored(incarnation, (lease, run), checkpoint, effects);
             }
-            Saying::Reported { number, lease, report } => {
-                self.on_reported(incarnation, number, lease, report, effects);
+            Saying::Reported { number, lease, run, report } => {
+                self.on_reported(incarnation, number, (lease, run), report, effects);
             }
             Saying::Draining => {
                 let worker =
@@ -297,15 +297,16 @@ impl Scheduler {
     fn on_checkpoint_stored(
         &mut self,
         incarnation: Incarnation,
-        lease: LeaseId,
+        (lease, key): (LeaseId, RunKey),
         checkpoint: CheckpointName,
         effects: &mut Effects,
     ) {
         let remove = |blob, effects: &mut Effects| {
             effects.after_commit.push(Effect::RemoveCheckpoint { blob });
         };
-        if !self.fleet[&incarnation].leases.contains_key(&lease) {
-            // Under a stale lease (I4). Its bytes may still be what the run's own checkpoint names.
+        let granted = self.granted(incarnation, lease, key).filter(|granted| granted.in_force);
+        let Some(LeaseEntry { run, .. }) = granted else {
+            // Under a stale lease (I4), or one of another store's life. Its bytes may still be what the run's own checkpoint names.
             let named = self
                 .ledger
                 .runs()
@@ -314,8 +315,7 @@ impl Scheduler {
                 remove(checkpoint.blob, effects);
             }
             return;
-        }
-        let run = self.ledger.lease(lease).expect("held leases were granted").run;
+        };
         let kept = &self.ledger.run(run).checkpoints;
         if kept.contains(&checkpoint) {
             return;
@@ -327,16 +327,23 @@ impl Scheduler {
         }
     }
 
+    /// The lease of this number, if this store has granted it to this incarnation, and on this run.
+    fn granted(&self, incarnation: Incarnation, lease: LeaseId, key: RunKey) -> Option<LeaseEntry> {
+        let granted = self.ledger.lease(lease).copied()?;
+        let is_theirs = self.ledger.holder(&granted).0 == incarnation;
+        // Every store numbers from 1: a worker's backlog of another store's life may name numbers that are its own here too.
+        (is_theirs && self.ledger.find(&key) == Some(granted.run)).then_some(granted)
+    }
+
     fn on_reported(
         &mut self,
         incarnation: Incarnation,
         number: MessageNumber,
-        lease: LeaseId,
+        (lease, key): (LeaseId, RunKey),
         report: Report,
         effects: &mut Effects,
     ) {
-        let granted = self.ledger.lease(lease).copied();
-        if let Some(granted) = granted.filter(|granted| self.ledger.holder(granted).0 == incarnation) {
+        if let Some(granted) = self.granted(incarnation, lease, key) {
             match report {
                 Report::Milestone(milestone) => {
                     self.take_milestone(granted.run, lease, milestone, effects);

@@ -142,20 +142,20 @@ impl World {
         self.handle(Event::Said { stream: peer.stream, incarnation: peer.incarnation, saying })
     }
 
-    fn report(&mut self, peer: &mut Peer, lease: LeaseId, report: Report) -> Effects {
+    fn report(&mut self, peer: &mut Peer, lease: &Lease, report: Report) -> Effects {
         peer.reports += 1;
         let number = MessageNumber::new(peer.reports);
-        self.say(peer, Saying::Reported { number, lease, report })
+        self.say(peer, Saying::Reported { number, lease: lease.id, run: lease.run.key(), report })
     }
 
     fn finish(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
         let milestones = lease.wanted.iter().map(|&step| measured(&lease.run, step)).collect();
-        self.report(peer, lease.id, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
+        self.report(peer, lease, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
     }
 
     fn fail(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
         let how = LeaseEnd::Failed { reason: FailureReason::Panic, detail: "index out of bounds".to_owned() };
-        self.report(peer, lease.id, Report::LeaseEnded { milestones: Vec::new(), how })
+        self.report(peer, lease, Report::LeaseEnded { milestones: Vec::new(), how })
     }
 
     fn wait(&mut self, time: Duration) -> Effects {
@@ -274,7 +274,7 @@ fn a_longer_sweep_wants_only_the_steps_that_are_not_answered() {
     let (mut hill, effects) = world.join("hill", 4);
     let leases = grants(&effects);
     let checkpoint = CheckpointName { step: Step::new(900), blob: ContentHash::of(b"state") };
-    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, checkpoint });
+    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, run: leases[0].run.key(), checkpoint });
     for lease in &leases {
         world.finish(&mut hill, lease);
     }
@@ -296,7 +296,7 @@ fn a_checkpoint_past_an_unrecorded_milestone_is_not_resumed_from() {
     let lease = grants(&effects).remove(0);
     for (step, content) in [(400, b"early"), (600, b"later")] {
         let checkpoint = CheckpointName { step: Step::new(step), blob: ContentHash::of(content) };
-        world.say(&hill, Saying::CheckpointStored { lease: lease.id, checkpoint });
+        world.say(&hill, Saying::CheckpointStored { lease: lease.id, run: lease.run.key(), checkpoint });
     }
     world.wait(LEASE);
     let (_, effects) = world.join("heir", 1);
@@ -343,7 +343,7 @@ fn twenty_lost_workers_in_a_row_fail_a_run_and_a_milestone_between_does_not() {
     }
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(500))));
     world.wait(LEASE);
     for _ in 0..18 {
         world.join("doomed", 1);
@@ -384,9 +384,9 @@ fn the_same_answer_again_changes_nothing_and_is_acknowledged_again() {
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
     let report = Report::Milestone(measured(&lease.run, Step::new(500)));
-    world.report(&mut hill, lease.id, report.clone());
+    world.report(&mut hill, &lease, report.clone());
     hill.reports = 0;
-    let effects = world.report(&mut hill, lease.id, report);
+    let effects = world.report(&mut hill, &lease, report);
     assert!(effects.records.is_empty());
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
 }
@@ -401,7 +401,7 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
     let (mut quick, effects) = world.join("quick", 1);
     let second = grants(&effects).remove(0);
     assert_eq!(first.run, second.run);
-    world.report(&mut quick, second.id, Report::Milestone(measured(&second.run, Step::new(500))));
+    world.report(&mut quick, &second, Report::Milestone(measured(&second.run, Step::new(500))));
     let held = LeasesHeld { leases: vec![first.id], received_max: Some(first.id) };
     let (back, effects) = world.greet(slow, held);
     slow = back;
@@ -413,7 +413,7 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
         measured: Measured::Perplexity(Perplexity::new(99.0).expect("finite")),
         ..measured(&first.run, Step::new(500))
     };
-    let effects = world.report(&mut slow, first.id, Report::Milestone(other));
+    let effects = world.report(&mut slow, &first, Report::Milestone(other));
     let conflict = notices(&effects).into_iter().find_map(|notice| match notice {
         Notice::ResultConflict { kept_worker, refused_worker, .. } => {
             Some((kept_worker.to_string(), refused_worker.to_string()))
@@ -466,7 +466,7 @@ fn a_divergence_answers_every_later_step_and_is_not_retried() {
     let lease = grants(&effects).remove(0);
     let milestones = vec![measured(&lease.run, Step::new(500))];
     let how = LeaseEnd::Diverged { at: Step::new(700) };
-    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones, how });
+    let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones, how });
     assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunDiverged { .. })));
     assert_eq!(world.counts("a"), [2, 1, 0, 1, 0, 0]);
     let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
@@ -483,13 +483,13 @@ fn a_milestone_past_a_recorded_divergence_is_a_conflict() {
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
     let how = LeaseEnd::Diverged { at: Step::new(500) };
-    world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
-    let at = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
+    let at = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(500))));
     assert!(
         matches!(at.records[0], Record::MilestoneReached { .. }),
         "500 steps were applied before step 500"
     );
-    let past = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(501))));
+    let past = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(501))));
     assert!(matches!(past.records[0], Record::ConflictFound { .. }));
 }
 
@@ -543,7 +543,7 @@ fn a_draining_worker_gets_nothing_more_and_leaves_without_a_warning() {
     let lease = grants(&effects).remove(0);
     world.say(&hill, Saying::Draining);
     let how = LeaseEnd::HandedBack;
-    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
+    let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
     assert!(grants(&effects).is_empty());
     let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
     assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
@@ -611,12 +611,12 @@ fn what_is_excluded_is_never_leased() {
 }
 
 #[test]
-fn a_lease_of_another_stores_life_is_refused_and_acknowledged() {
+fn the_end_of_a_lease_that_was_never_granted_is_refused_and_acknowledged() {
     let mut world = World::new();
-    let (mut hill, _) = world.join("hill", 1);
-    let how = LeaseEnd::Finished;
-    let report = Report::LeaseEnded { milestones: Vec::new(), how };
-    let effects = world.report(&mut hill, LeaseId::new(7), report);
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    let never = Lease { id: LeaseId::new(7), ..grants(&effects).remove(0) };
+    let effects = world.finish(&mut hill, &never);
     assert!(effects.records.is_empty());
     assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
@@ -662,7 +662,7 @@ proptest! {
         let mut world = World::new();
         world.submit(sweep("a"));
         let mut peers: Vec<(Peer, Vec<Lease>)> = Vec::new();
-        let mut last: Option<(usize, LeaseId, Report)> = None;
+        let mut last: Option<(usize, Lease, Report)> = None;
         let keep = |held: &mut Vec<Lease>, effects: &Effects| held.extend(grants(effects));
         for (turn, fate) in fates.into_iter().enumerate() {
             let place = turn % peers.len().max(1);
@@ -679,8 +679,8 @@ proptest! {
                 }
                 (Fate::MilestoneThenSilence, Some((peer, held))) => if let Some(lease) = held.last() {
                     let report = Report::Milestone(measured(&lease.run, lease.wanted[0]));
-                    last = Some((place, lease.id, report.clone()));
-                    world.report(peer, lease.id, report);
+                    last = Some((place, lease.clone(), report.clone()));
+                    world.report(peer, lease, report);
                     world.wait(LEASE);
                 }
                 (Fate::Fail, Some((peer, held))) => if let Some(lease) = held.pop() {
@@ -689,13 +689,13 @@ proptest! {
                 }
                 (Fate::HandBack, Some((peer, held))) => if let Some(lease) = held.pop() {
                     let report = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
-                    let effects = world.report(peer, lease.id, report);
+                    let effects = world.report(peer, &lease, report);
                     keep(held, &effects);
                 }
                 (Fate::CheckpointAt(step), Some((peer, held))) => if let Some(lease) = held.last() {
                     let blob = ContentHash::of(&step.to_le_bytes());
                     let checkpoint = CheckpointName { step: Step::new(step), blob };
-                    world.say(peer, Saying::CheckpointStored { lease: lease.id, checkpoint });
+                    world.say(peer, Saying::CheckpointStored { lease: lease.id, run: lease.run.key(), checkpoint });
                 }
                 (Fate::Disconnect, Some((peer, _))) => {
                     let (stream, incarnation) = (peer.stream, peer.incarnation);
@@ -718,7 +718,7 @@ proptest! {
                 (Fate::Repeat, Some(_)) => if let Some((place, lease, report)) = last.clone()
                     && let Some((peer, _)) = peers.get_mut(place)
                 {
-                    world.report(peer, lease, report);
+                    world.report(peer, &lease, report);
                 }
             }
         }
@@ -747,4 +747,30 @@ proptest! {
         let conflict = world.records.iter().find(|record| matches!(record, Record::ConflictFound { .. }));
         prop_assert_eq!(conflict, None);
     }
+}
+
+/// A worker's backlog of another store's life, whose lease numbers are granted here too.
+#[test]
+fn a_report_of_another_store_s_lease_is_refused_acknowledged_and_answers_nothing() {
+    let mut old = World::new();
+    old.submit(sweep("old"));
+    let (_, effects) = old.join("hill", 1);
+    let former = grants(&effects).remove(0);
+    let mut world = World::new();
+    let mut other = draft("new");
+    other.family.training.clip_norm = 0.7;
+    world.submit(Sweep::new(other).expect("a valid sweep"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let present = grants(&effects).remove(0);
+    assert_eq!(former.id, present.id);
+    let effects = world.report(&mut hill, &former, Report::Milestone(measured(&former.run, Step::new(500))));
+    assert!(effects.records.is_empty(), "{:?}", effects.records);
+    assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+
+    let blob = ContentHash::of(b"state of the former run");
+    let checkpoint = CheckpointName { step: Step::new(400), blob };
+    let stored = Saying::CheckpointStored { lease: former.id, run: former.run.key(), checkpoint };
+    let effects = world.say(&hill, stored);
+    assert_eq!(effects.after_commit, [Effect::RemoveCheckpoint { blob }]);
 }

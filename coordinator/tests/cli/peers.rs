@@ -169,7 +169,7 @@ impl Worker {
             loss: Some(1.0),
         });
         let report = Report::LeaseEnded { milestones: milestones.collect(), how: LeaseEnd::Finished };
-        self.say(WorkerMessage::Numbered { number, lease: lease.id, report }).await;
+        self.say(WorkerMessage::Numbered { number, lease: lease.id, run: lease.run.key(), report }).await;
         number
     }
 

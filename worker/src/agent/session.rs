@@ -36,7 +36,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, Step, WorkerName};
+use slalom_common::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, WorkerName};
 use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report,
     Welcome, WorkerMessage,
@@ -200,11 +200,19 @@ enum Held {
     },
     Training {
         slot: SlotId,
+        run: RunKey,
     },
     /// Until the report of this number is acknowledged.
     Ended {
         report: MessageNumber,
     },
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    lease: LeaseId,
+    run: RunKey,
+    report: Report,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -225,7 +233,7 @@ pub struct Session {
     received_max: Option<LeaseId>,
     /// Reports up to this number are durable; the next is the front of `unacknowledged`.
     acknowledged: u64,
-    unacknowledged: VecDeque<(LeaseId, Report)>,
+    unacknowledged: VecDeque<Unacknowledged>,
     /// How many from the front of `unacknowledged` this stream has carried.
     sent: usize,
 }
@@ -365,7 +373,7 @@ impl Session {
                     let checkpoint_every = lease.checkpoint_every.unwrap_or(default_every);
                     self.held.insert(id, Held::Waiting { lease: Box::new(lease), checkpoint_every });
                 }
-                Life::Draining | Life::Left => self.hand_back(id),
+                Life::Draining | Life::Left => self.hand_back(id, lease.run.key()),
             }
         }
     }
@@ -387,18 +395,22 @@ impl Session {
     fn on_cancelled(&mut self, leases: &[LeaseId], effects: &mut Vec<Effect>) {
         for &lease in leases {
             match self.held.get(&lease) {
-                Some(Held::Waiting { .. }) => self.hand_back(lease),
-                Some(Held::Training { slot }) => effects.push(Effect::Stop { slot: *slot, how: Stop::Drop }),
+                Some(Held::Waiting { lease: waiting, .. }) => {
+                    let run = waiting.run.key();
+                    self.hand_back(lease, run);
+                }
+                Some(Held::Training { slot, .. }) => {
+                    effects.push(Effect::Stop { slot: *slot, how: Stop::Drop });
+                }
                 Some(Held::Ended { .. }) | None => {}
             }
         }
     }
 
     fn on_slot(&mut self, lease: LeaseId, news: SlotNews, effects: &mut Vec<Effect>) {
-        let Some(Held::Training { slot }) = self.held.get(&lease) else {
+        let Some(&Held::Training { slot, run }) = self.held.get(&lease) else {
             return;
         };
-        let slot = *slot;
         match news {
             SlotNews::Progress { step, loss } => {
                 if self.is_live() {
@@ -407,14 +419,14 @@ impl Session {
             }
             SlotNews::CheckpointStored(checkpoint) => {
                 if self.is_live() {
-                    effects.push(Effect::Send(WorkerMessage::CheckpointStored { lease, checkpoint }));
+                    effects.push(Effect::Send(WorkerMessage::CheckpointStored { lease, run, checkpoint }));
                 }
             }
             SlotNews::Milestone(milestone) => {
-                self.number(lease, Report::Milestone(milestone));
+                self.number(lease, run, Report::Milestone(milestone));
             }
             SlotNews::Ended { milestones, how } => {
-                let report = self.number(lease, Report::LeaseEnded { milestones, how });
+                let report = self.number(lease, run, Report::LeaseEnded { milestones, how });
                 self.held.insert(lease, Held::Ended { report });
                 self.free.insert(slot);
             }
@@ -449,25 +461,27 @@ impl Session {
         let mut waiting = Vec::new();
         for (&lease, held) in &self.held {
             match held {
-                Held::Waiting { .. } => waiting.push(lease),
-                Held::Training { slot } => effects.push(Effect::Stop { slot: *slot, how: Stop::Checkpoint }),
+                Held::Waiting { lease: granted, .. } => waiting.push((lease, granted.run.key())),
+                Held::Training { slot, .. } => {
+                    effects.push(Effect::Stop { slot: *slot, how: Stop::Checkpoint });
+                }
                 Held::Ended { .. } => {}
             }
         }
-        for lease in waiting {
-            self.hand_back(lease);
+        for (lease, run) in waiting {
+            self.hand_back(lease, run);
         }
     }
 
     /// Ends a lease that no slot has: it stays held until that is acknowledged.
-    fn hand_back(&mut self, lease: LeaseId) {
-        let report =
-            self.number(lease, Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack });
+    fn hand_back(&mut self, lease: LeaseId, run: RunKey) {
+        let handed_back = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
+        let report = self.number(lease, run, handed_back);
         self.held.insert(lease, Held::Ended { report });
     }
 
-    fn number(&mut self, lease: LeaseId, report: Report) -> MessageNumber {
-        self.unacknowledged.push_back((lease, report));
+    fn number(&mut self, lease: LeaseId, run: RunKey, report: Report) -> MessageNumber {
+        self.unacknowledged.push_back(Unacknowledged { lease, run, report });
         MessageNumber::new(self.acknowledged + self.unacknowledged.len() as u64)
     }
 
@@ -479,12 +493,13 @@ impl Session {
             let Some(slot) = self.free.pop_first() else {
                 return;
             };
+            let run = lease.run.key();
             effects.push(Effect::Start {
                 slot,
                 lease: (**lease).clone(),
                 checkpoint_every: *checkpoint_every,
             });
-            *held = Held::Training { slot };
+            *held = Held::Training { slot, run };
         }
     }
 
@@ -494,11 +509,12 @@ impl Session {
         }
         let end = self.unacknowledged.len().min(WINDOW);
         for index in self.sent..end {
-            let (lease, report) = &self.unacknowledged[index];
+            let Unacknowledged { lease, run, report } = &self.unacknowledged[index];
             let number = MessageNumber::new(self.acknowledged + 1 + index as u64);
             effects.push(Effect::Send(WorkerMessage::Numbered {
                 number,
                 lease: *lease,
+                run: *run,
                 report: report.clone(),
             }));
         }

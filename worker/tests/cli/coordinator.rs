@@ -103,7 +103,7 @@ impl Session {
     /// The next message that must not be lost.
     pub(crate) async fn report(&mut self) -> (MessageNumber, LeaseId, Report) {
         loop {
-            if let WorkerMessage::Numbered { number, lease, report } = self.message().await {
+            if let WorkerMessage::Numbered { number, lease, report, .. } = self.message().await {
                 return (number, lease, report);
             }
         }

@@ -92,13 +92,15 @@ fn word(effect: &Effect) -> String {
             WorkerMessage::Hello(hello) => format!("hello {}", held(&hello.held)),
             WorkerMessage::Heartbeat(leases) => format!("heartbeat {}", held(leases)),
             WorkerMessage::Progress { lease, step, .. } => format!("progress {lease}@{step}"),
-            WorkerMessage::CheckpointStored { lease, checkpoint } => {
+            WorkerMessage::CheckpointStored { lease, checkpoint, .. } => {
                 format!("checkpoint {lease}@{}", checkpoint.step)
             }
-            WorkerMessage::Numbered { number, lease, report: Report::Milestone(milestone) } => {
+            WorkerMessage::Numbered { number, lease, report: Report::Milestone(milestone), .. } => {
                 format!("#{number} {lease}@{}", milestone.step)
             }
-            WorkerMessage::Numbered { number, lease, report: Report::LeaseEnded { milestones, how } } => {
+            WorkerMessage::Numbered {
+                number, lease, report: Report::LeaseEnded { milestones, how }, ..
+            } => {
                 format!("#{number} {lease} {how:?} with {}", milestones.len())
             }
             WorkerMessage::Draining => "draining".to_owned(),
