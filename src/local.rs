@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, test_kill_process};
-use slalom_common::id::RunKey;
+use slalom_common::id::{RunKey, StoreId};
 use slalom_common::run::NUMERICS;
 use slalom_coordinator::driver::{Driver, DriverError, Stopped};
 use slalom_coordinator::scheduler::Settings;
@@ -250,6 +250,10 @@ struct Unwritten(SqliteStore);
 impl Store for Unwritten {
     fn append(&mut self, _: &[Record], _: SystemTime) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn id(&self) -> StoreId {
+        self.0.id()
     }
 
     fn load(&mut self) -> Result<Vec<Record>, StoreError> {

@@ -98,7 +98,7 @@ impl Driver {
         blobs: Arc<Blobs>,
     ) -> Result<(Self, JoinHandle<Result<(), DriverError>>), DriverError> {
         let records = store.load()?;
-        let scheduler = Scheduler::recover(settings, Moment::default(), records);
+        let scheduler = Scheduler::recover(settings, store.id(), Moment::default(), records);
         remove_unnamed(&blobs, scheduler.ledger());
         // Only now: the time it took to read the store back is not silence of any worker.
         let origin = Instant::now();
@@ -491,7 +491,7 @@ fn append(
 
 #[cfg(test)]
 mod tests {
-    use slalom_common::id::{LeaseId, Step};
+    use slalom_common::id::{LeaseId, Step, StoreId};
     use slalom_common::message::{CheckpointName, LeaseKind};
 
     use super::*;
@@ -534,7 +534,7 @@ mod tests {
             let checkpoint = CheckpointName { step: Step::new(step), blob };
             records.push(Record::CheckpointKept { lease, checkpoint });
         }
-        let mut store = MemoryStore::default();
+        let mut store = MemoryStore::new(StoreId::new(9));
         store.append(&records, SystemTime::UNIX_EPOCH).expect("memory");
 
         let (driver, driving) =

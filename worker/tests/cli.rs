@@ -187,12 +187,12 @@ async fn sigterm_in_mid_run_uploads_a_checkpoint_and_another_worker_goes_on_with
     while ended.len() < 2 {
         match session.message().await {
             WorkerMessage::Draining => said_so = true,
-            WorkerMessage::CheckpointStored { lease, checkpoint } => {
+            WorkerMessage::CheckpointStored { lease, checkpoint, .. } => {
                 assert_eq!(lease, LeaseId::new(1));
                 assert!(!ended.contains(&lease), "the notice comes before the end");
                 stored = Some(checkpoint);
             }
-            WorkerMessage::Numbered { number, lease, report } => {
+            WorkerMessage::Numbered { number, lease, report, .. } => {
                 let how = LeaseEnd::HandedBack;
                 assert_eq!(report, Report::LeaseEnded { milestones: Vec::new(), how });
                 ended.push(lease);
@@ -303,7 +303,7 @@ async fn heartbeats_and_checkpoints_come_while_every_slot_trains() {
     }
     let mut steps = Vec::new();
     while steps.len() < 2 {
-        if let WorkerMessage::CheckpointStored { lease, checkpoint } = session.message().await
+        if let WorkerMessage::CheckpointStored { lease, checkpoint, .. } = session.message().await
             && lease == LeaseId::new(1)
         {
             assert!(coordinator.blob(checkpoint.blob).is_some(), "the bytes come before the notice");

@@ -36,7 +36,7 @@ use std::time::Duration;
 use slalom_common::answer::RunState;
 use slalom_common::cost::REFERENCE;
 use slalom_common::id::{
-    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunId, RunKey, Step, SweepName,
+    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunId, RunKey, Step, StoreId, SweepName,
 };
 use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, Report, Welcome,
@@ -50,7 +50,7 @@ use effect::{Effect, Effects, Leaving, Named, Notice, Reply, Requeue};
 use event::{Event, RequestId, Saying, StreamId};
 use fleet::{Fleet, Held, Worker};
 use ledger::run::Verdict;
-use ledger::{Ledger, SweepIndex, Transition};
+use ledger::{LeaseEntry, Ledger, SweepIndex, Transition};
 use order::{Order, Serve};
 use record::{Answer, End, Grant, Record};
 
@@ -75,6 +75,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     settings: Settings,
+    store: StoreId,
     ledger: Ledger,
     fleet: Fleet,
     order: Order,
@@ -86,8 +87,13 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// The state after `records`. Each lease in force gets one whole lease time from `now` (DESIGN.md, Protocol).
-    pub fn recover(settings: Settings, now: Moment, records: impl IntoIterator<Item = Record>) -> Self {
+    /// The state after `records` of this `store`. Each lease in force gets one whole lease time from `now` (DESIGN.md, Protocol).
+    pub fn recover(
+        settings: Settings,
+        store: StoreId,
+        now: Moment,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Self {
         let mut ledger = Ledger::default();
         for record in records {
             ledger.apply(&record);
@@ -108,6 +114,7 @@ impl Scheduler {
         let next_progress = now + settings.progress_every;
         Self {
             settings,
+            store,
             ledger,
             fleet,
             order,
@@ -209,6 +216,7 @@ impl Scheduler {
 
     fn on_worker_joined(&mut self, now: Moment, stream: StreamId, hello: Hello, effects: &mut Effects) {
         let incarnation = hello.incarnation;
+        let forget = self.is_foreign(&hello);
         let worker =
             self.fleet.entry(incarnation).or_insert_with(|| Worker::unheard(hello.worker.clone(), now));
         if let Some(former) = worker.stream.replace(stream) {
@@ -230,12 +238,27 @@ impl Scheduler {
             lease: self.settings.lease,
             checkpoint_every: self.settings.checkpoint_every,
             acknowledged: worker.handled,
+            store: self.store,
+            forget,
         };
-        let held = hello.held.clone();
+        let held = if forget { LeasesHeld::default() } else { hello.held.clone() };
         worker.hello = Some(hello);
         effects.after_commit.push(Effect::Send { stream, message: CoordinatorMessage::Welcome(welcome) });
+        if forget {
+            let forgotten: Vec<LeaseId> = self.fleet[&incarnation].leases.keys().copied().collect();
+            for lease in forgotten {
+                self.end_lease(lease, Vec::new(), End::Absent, effects);
+            }
+        }
         self.grant_again(incarnation, held.received_max, effects);
         self.reconcile(incarnation, &held, effects);
+    }
+
+    /// Whether what the worker holds was granted by another store, or by a life of this one that its files have lost: they were
+    /// brought back from a copy.
+    fn is_foreign(&self, hello: &Hello) -> bool {
+        hello.store.is_some_and(|store| store != self.store)
+            || hello.held.received_max >= Some(self.ledger.next_lease())
     }
 
     /// Sends the recorded leases that the worker never received: their grant was lost with a stream.
@@ -291,11 +314,11 @@ impl Scheduler {
                     held.step = step;
                 }
             }
-            Saying::CheckpointStored { lease, checkpoint } => {
-                self.on_checkpoint_stored(incarnation, lease, checkpoint, effects);
+            Saying::CheckpointStored { lease, run, checkpoint } => {
+                self.on_checkpoint_stored(incarnation, (lease, run), checkpoint, effects);
             }
-            Saying::Reported { number, lease, report } => {
-                self.on_reported(incarnation, number, lease, report, effects);
+            Saying::Reported { number, lease, run, report } => {
+                self.on_reported(incarnation, number, (lease, run), report, effects);
             }
             Saying::Draining => {
                 let worker =
@@ -308,21 +331,21 @@ impl Scheduler {
     fn on_checkpoint_stored(
         &mut self,
         incarnation: Incarnation,
-        lease: LeaseId,
+        (lease, key): (LeaseId, RunKey),
         checkpoint: CheckpointName,
         effects: &mut Effects,
     ) {
         let remove = |blob, effects: &mut Effects| {
             effects.after_commit.push(Effect::RemoveCheckpoint { blob });
         };
-        if !self.fleet[&incarnation].leases.contains_key(&lease) {
-            // Under a stale lease (I4). Its bytes may still be what the run's own checkpoint names.
+        let granted = self.granted(incarnation, lease, key).filter(|granted| granted.in_force);
+        let Some(LeaseEntry { run, .. }) = granted else {
+            // Under a stale lease (I4), or one of another store's life. Its bytes may still be what the run's own checkpoint names.
             if !self.ledger.checkpoints().any(|blob| blob == checkpoint.blob) {
                 remove(checkpoint.blob, effects);
             }
             return;
-        }
-        let run = self.ledger.lease(lease).expect("held leases were granted").run;
+        };
         let kept = &self.ledger.run(run).checkpoints;
         if kept.contains(&checkpoint) {
             return;
@@ -334,16 +357,23 @@ impl Scheduler {
         }
     }
 
+    /// The lease of this number, if this store has granted it to this incarnation, and on this run.
+    fn granted(&self, incarnation: Incarnation, lease: LeaseId, key: RunKey) -> Option<LeaseEntry> {
+        let granted = self.ledger.lease(lease).copied()?;
+        let is_theirs = self.ledger.holder(&granted).0 == incarnation;
+        // Every store numbers from 1: a worker's backlog of another store's life may name numbers that are its own here too.
+        (is_theirs && self.ledger.find(&key) == Some(granted.run)).then_some(granted)
+    }
+
     fn on_reported(
         &mut self,
         incarnation: Incarnation,
         number: MessageNumber,
-        lease: LeaseId,
+        (lease, key): (LeaseId, RunKey),
         report: Report,
         effects: &mut Effects,
     ) {
-        let granted = self.ledger.lease(lease).copied();
-        if let Some(granted) = granted.filter(|granted| self.ledger.holder(granted).0 == incarnation) {
+        if let Some(granted) = self.granted(incarnation, lease, key) {
             match report {
                 Report::Milestone(milestone) => {
                     self.take_milestone(granted.run, lease, milestone, effects);

@@ -80,6 +80,7 @@ fn measured(run: &Run, step: Step) -> Milestone {
 /// A scheduler, its clock and its store: every record is kept, and invariants are checked after every event.
 struct World {
     scheduler: Scheduler,
+    store: StoreId,
     now: Moment,
     records: Vec<Record>,
     next_id: u64,
@@ -87,9 +88,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::on(StoreId::new(9))
+    }
+
+    /// On an empty store of this id.
+    fn on(store: StoreId) -> Self {
         let now = Moment::default();
-        let scheduler = Scheduler::recover(settings(), now, Vec::new());
-        Self { scheduler, now, records: Vec::new(), next_id: 0 }
+        let scheduler = Scheduler::recover(settings(), store, now, Vec::new());
+        Self { scheduler, store, now, records: Vec::new(), next_id: 0 }
     }
 
     fn handle(&mut self, event: Event) -> Effects {
@@ -117,6 +123,7 @@ impl World {
             slots,
             stream: StreamId(0),
             reports: 0,
+            store: None,
         };
         self.greet(peer, LeasesHeld::default())
     }
@@ -133,6 +140,7 @@ impl World {
             speed: 1.0,
             gflops_per_slot: 1.0,
             held,
+            store: peer.store.replace(self.store),
         };
         let effects = self.handle(Event::WorkerJoined { stream: peer.stream, hello });
         (peer, effects)
@@ -142,20 +150,20 @@ impl World {
         self.handle(Event::Said { stream: peer.stream, incarnation: peer.incarnation, saying })
     }
 
-    fn report(&mut self, peer: &mut Peer, lease: LeaseId, report: Report) -> Effects {
+    fn report(&mut self, peer: &mut Peer, lease: &Lease, report: Report) -> Effects {
         peer.reports += 1;
         let number = MessageNumber::new(peer.reports);
-        self.say(peer, Saying::Reported { number, lease, report })
+        self.say(peer, Saying::Reported { number, lease: lease.id, run: lease.run.key(), report })
     }
 
     fn finish(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
         let milestones = lease.wanted.iter().map(|&step| measured(&lease.run, step)).collect();
-        self.report(peer, lease.id, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
+        self.report(peer, lease, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
     }
 
     fn fail(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
         let how = LeaseEnd::Failed { reason: FailureReason::Panic, detail: "index out of bounds".to_owned() };
-        self.report(peer, lease.id, Report::LeaseEnded { milestones: Vec::new(), how })
+        self.report(peer, lease, Report::LeaseEnded { milestones: Vec::new(), how })
     }
 
     fn wait(&mut self, time: Duration) -> Effects {
@@ -165,7 +173,7 @@ impl World {
 
     /// kill -9 and a start from what was stored.
     fn restart(&mut self) {
-        self.scheduler = Scheduler::recover(settings(), self.now, self.records.clone());
+        self.scheduler = Scheduler::recover(settings(), self.store, self.now, self.records.clone());
         invariants::check(&self.scheduler).expect("no invariant is broken by a restart");
     }
 
@@ -187,6 +195,8 @@ struct Peer {
     slots: u32,
     stream: StreamId,
     reports: u64,
+    /// That last welcomed it.
+    store: Option<StoreId>,
 }
 
 fn reply(effects: &Effects) -> Reply {
@@ -274,7 +284,7 @@ fn a_longer_sweep_wants_only_the_steps_that_are_not_answered() {
     let (mut hill, effects) = world.join("hill", 4);
     let leases = grants(&effects);
     let checkpoint = CheckpointName { step: Step::new(900), blob: ContentHash::of(b"state") };
-    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, checkpoint });
+    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, run: leases[0].run.key(), checkpoint });
     for lease in &leases {
         world.finish(&mut hill, lease);
     }
@@ -296,7 +306,7 @@ fn a_checkpoint_past_an_unrecorded_milestone_is_not_resumed_from() {
     let lease = grants(&effects).remove(0);
     for (step, content) in [(400, b"early"), (600, b"later")] {
         let checkpoint = CheckpointName { step: Step::new(step), blob: ContentHash::of(content) };
-        world.say(&hill, Saying::CheckpointStored { lease: lease.id, checkpoint });
+        world.say(&hill, Saying::CheckpointStored { lease: lease.id, run: lease.run.key(), checkpoint });
     }
     world.wait(LEASE);
     let (_, effects) = world.join("heir", 1);
@@ -343,7 +353,7 @@ fn twenty_lost_workers_in_a_row_fail_a_run_and_a_milestone_between_does_not() {
     }
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(500))));
     world.wait(LEASE);
     for _ in 0..18 {
         world.join("doomed", 1);
@@ -384,9 +394,9 @@ fn the_same_answer_again_changes_nothing_and_is_acknowledged_again() {
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
     let report = Report::Milestone(measured(&lease.run, Step::new(500)));
-    world.report(&mut hill, lease.id, report.clone());
+    world.report(&mut hill, &lease, report.clone());
     hill.reports = 0;
-    let effects = world.report(&mut hill, lease.id, report);
+    let effects = world.report(&mut hill, &lease, report);
     assert!(effects.records.is_empty());
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
 }
@@ -401,7 +411,7 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
     let (mut quick, effects) = world.join("quick", 1);
     let second = grants(&effects).remove(0);
     assert_eq!(first.run, second.run);
-    world.report(&mut quick, second.id, Report::Milestone(measured(&second.run, Step::new(500))));
+    world.report(&mut quick, &second, Report::Milestone(measured(&second.run, Step::new(500))));
     let held = LeasesHeld { leases: vec![first.id], received_max: Some(first.id) };
     let (back, effects) = world.greet(slow, held);
     slow = back;
@@ -413,7 +423,7 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
         measured: Measured::Perplexity(Perplexity::new(99.0).expect("finite")),
         ..measured(&first.run, Step::new(500))
     };
-    let effects = world.report(&mut slow, first.id, Report::Milestone(other));
+    let effects = world.report(&mut slow, &first, Report::Milestone(other));
     let conflict = notices(&effects).into_iter().find_map(|notice| match notice {
         Notice::ResultConflict { kept_worker, refused_worker, .. } => {
             Some((kept_worker.to_string(), refused_worker.to_string()))
@@ -466,7 +476,7 @@ fn a_divergence_answers_every_later_step_and_is_not_retried() {
     let lease = grants(&effects).remove(0);
     let milestones = vec![measured(&lease.run, Step::new(500))];
     let how = LeaseEnd::Diverged { at: Step::new(700) };
-    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones, how });
+    let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones, how });
     assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunDiverged { .. })));
     assert_eq!(world.counts("a"), [2, 1, 0, 1, 0, 0]);
     let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
@@ -483,13 +493,13 @@ fn a_milestone_past_a_recorded_divergence_is_a_conflict() {
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
     let how = LeaseEnd::Diverged { at: Step::new(500) };
-    world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
-    let at = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
+    let at = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(500))));
     assert!(
         matches!(at.records[0], Record::MilestoneReached { .. }),
         "500 steps were applied before step 500"
     );
-    let past = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(1000))));
+    let past = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(1000))));
     assert!(matches!(past.records[0], Record::ConflictFound { .. }));
 }
 
@@ -543,7 +553,7 @@ fn a_draining_worker_gets_nothing_more_and_leaves_without_a_warning() {
     let lease = grants(&effects).remove(0);
     world.say(&hill, Saying::Draining);
     let how = LeaseEnd::HandedBack;
-    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
+    let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
     assert!(grants(&effects).is_empty());
     let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
     assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
@@ -611,12 +621,12 @@ fn what_is_excluded_is_never_leased() {
 }
 
 #[test]
-fn a_lease_of_another_stores_life_is_refused_and_acknowledged() {
+fn the_end_of_a_lease_that_was_never_granted_is_refused_and_acknowledged() {
     let mut world = World::new();
-    let (mut hill, _) = world.join("hill", 1);
-    let how = LeaseEnd::Finished;
-    let report = Report::LeaseEnded { milestones: Vec::new(), how };
-    let effects = world.report(&mut hill, LeaseId::new(7), report);
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    let never = Lease { id: LeaseId::new(7), ..grants(&effects).remove(0) };
+    let effects = world.finish(&mut hill, &never);
     assert!(effects.records.is_empty());
     assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
@@ -671,7 +681,7 @@ fn a_slalom_run_trains_no_step_that_only_other_sweeps_want() {
     short.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
     world.submit(Sweep::new(short).expect("a valid sweep"));
     let only = Settings { serve: Serve::Only(name("short")), ..settings() };
-    world.scheduler = Scheduler::recover(only, world.now, world.records.clone());
+    world.scheduler = Scheduler::recover(only, world.store, world.now, world.records.clone());
     let (_, effects) = world.join("hill", 1);
     assert_eq!(grants(&effects)[0].wanted, [Step::new(500)]);
 }
@@ -686,7 +696,7 @@ fn leases_that_end_without_their_answers_end_some_day() {
     while let Some(lease) = leases.pop() {
         rounds += 1;
         let empty = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::Finished };
-        let effects = world.report(&mut hill, lease.id, empty);
+        let effects = world.report(&mut hill, &lease, empty);
         leases.extend(grants(&effects));
         assert!(rounds <= 80, "twenty for each of the four runs");
     }
@@ -699,7 +709,7 @@ fn a_divergence_that_contradicts_a_kept_answer_is_not_tried_for_ever() {
     world.submit(sweep("a"));
     let (mut bad, effects) = world.join("bad", 1);
     let lease = grants(&effects).remove(0);
-    world.report(&mut bad, lease.id, Report::Milestone(measured(&lease.run, Step::new(1000))));
+    world.report(&mut bad, &lease, Report::Milestone(measured(&lease.run, Step::new(1000))));
     world.wait(LEASE);
     let (mut good, effects) = world.join("good", 1);
     let mut next = grants(&effects).pop();
@@ -709,7 +719,7 @@ fn a_divergence_that_contradicts_a_kept_answer_is_not_tried_for_ever() {
         assert!(rounds < 100, "the run is tried for ever");
         let milestones = Vec::new();
         let how = LeaseEnd::Diverged { at: Step::new(300) };
-        let effects = world.report(&mut good, lease.id, Report::LeaseEnded { milestones, how });
+        let effects = world.report(&mut good, &lease, Report::LeaseEnded { milestones, how });
         next = grants(&effects).pop();
     }
     assert_eq!(world.counts("a"), [0, 0, 0, 3, 1, 0]);
@@ -721,7 +731,7 @@ fn an_answer_that_nobody_asked_for_is_acknowledged_and_not_kept() {
     world.submit(sweep("a"));
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    let effects = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(123))));
+    let effects = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(123))));
     assert!(effects.records.is_empty());
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
 }
@@ -766,7 +776,7 @@ proptest! {
         let mut world = World::new();
         world.submit(sweep("a"));
         let mut peers: Vec<(Peer, Vec<Lease>)> = Vec::new();
-        let mut last: Option<(usize, LeaseId, Report)> = None;
+        let mut last: Option<(usize, Lease, Report)> = None;
         let keep = |held: &mut Vec<Lease>, effects: &Effects| held.extend(grants(effects));
         for (turn, fate) in fates.into_iter().enumerate() {
             let place = turn % peers.len().max(1);
@@ -783,8 +793,8 @@ proptest! {
                 }
                 (Fate::MilestoneThenSilence, Some((peer, held))) => if let Some(lease) = held.last() {
                     let report = Report::Milestone(measured(&lease.run, lease.wanted[0]));
-                    last = Some((place, lease.id, report.clone()));
-                    world.report(peer, lease.id, report);
+                    last = Some((place, lease.clone(), report.clone()));
+                    world.report(peer, lease, report);
                     world.wait(LEASE);
                 }
                 (Fate::Fail, Some((peer, held))) => if let Some(lease) = held.pop() {
@@ -793,13 +803,13 @@ proptest! {
                 }
                 (Fate::HandBack, Some((peer, held))) => if let Some(lease) = held.pop() {
                     let report = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
-                    let effects = world.report(peer, lease.id, report);
+                    let effects = world.report(peer, &lease, report);
                     keep(held, &effects);
                 }
                 (Fate::CheckpointAt(step), Some((peer, held))) => if let Some(lease) = held.last() {
                     let blob = ContentHash::of(&step.to_le_bytes());
                     let checkpoint = CheckpointName { step: Step::new(step), blob };
-                    world.say(peer, Saying::CheckpointStored { lease: lease.id, checkpoint });
+                    world.say(peer, Saying::CheckpointStored { lease: lease.id, run: lease.run.key(), checkpoint });
                 }
                 (Fate::Disconnect, Some((peer, _))) => {
                     let (stream, incarnation) = (peer.stream, peer.incarnation);
@@ -822,7 +832,7 @@ proptest! {
                 (Fate::Repeat, Some(_)) => if let Some((place, lease, report)) = last.clone()
                     && let Some((peer, _)) = peers.get_mut(place)
                 {
-                    world.report(peer, lease, report);
+                    world.report(peer, &lease, report);
                 }
             }
         }
@@ -851,4 +861,86 @@ proptest! {
         let conflict = world.records.iter().find(|record| matches!(record, Record::ConflictFound { .. }));
         prop_assert_eq!(conflict, None);
     }
+}
+
+/// A worker's backlog of another store's life, whose lease numbers are granted here too.
+#[test]
+fn a_report_of_another_store_s_lease_is_refused_acknowledged_and_answers_nothing() {
+    let mut old = World::new();
+    old.submit(sweep("old"));
+    let (_, effects) = old.join("hill", 1);
+    let former = grants(&effects).remove(0);
+    let mut world = World::new();
+    world.submit(other_sweep("new"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let present = grants(&effects).remove(0);
+    assert_eq!(former.id, present.id);
+    let effects = world.report(&mut hill, &former, Report::Milestone(measured(&former.run, Step::new(500))));
+    assert!(effects.records.is_empty(), "{:?}", effects.records);
+    assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+
+    let blob = ContentHash::of(b"state of the former run");
+    let checkpoint = CheckpointName { step: Step::new(400), blob };
+    let stored = Saying::CheckpointStored { lease: former.id, run: former.run.key(), checkpoint };
+    let effects = world.say(&hill, stored);
+    assert_eq!(effects.after_commit, [Effect::RemoveCheckpoint { blob }]);
+}
+
+/// The same formula as [`sweep`], with other answers.
+fn other_sweep(name: &str) -> Sweep {
+    let mut other = draft(name);
+    other.family.training.clip_norm = 0.7;
+    Sweep::new(other).expect("a valid sweep")
+}
+
+fn is_told_to_forget(effects: &Effects) -> bool {
+    matches!(sent(effects)[0], CoordinatorMessage::Welcome(Welcome { forget: true, .. }))
+}
+
+#[test]
+fn a_worker_of_another_store_is_told_to_forget_and_is_granted_what_waits_here() {
+    let mut old = World::on(StoreId::new(1));
+    old.submit(sweep("old"));
+    let (hill, effects) = old.join("hill", 1);
+    let former = grants(&effects).remove(0);
+    assert!(!is_told_to_forget(&effects));
+    let held = LeasesHeld { leases: vec![former.id], received_max: Some(former.id) };
+
+    let mut world = World::on(StoreId::new(2));
+    world.submit(other_sweep("new"));
+    // The numbers that the old store gave are taken here too.
+    world.join("heir", 1);
+    let (hill, effects) = world.greet(hill, held);
+    assert!(is_told_to_forget(&effects));
+    let granted = grants(&effects);
+    assert_eq!(granted.len(), 1);
+    assert!(!sent(&effects).iter().any(|message| matches!(message, CoordinatorMessage::Cancelled(_))));
+    // Back on a stream of the same store it is no stranger any more.
+    let held = LeasesHeld { leases: vec![granted[0].id], received_max: Some(granted[0].id) };
+    let (_, effects) = world.greet(hill, held);
+    assert!(!is_told_to_forget(&effects));
+    assert!(grants(&effects).is_empty());
+    assert_eq!(world.counts("new"), [2, 2, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_worker_that_has_seen_more_of_the_store_than_a_copy_of_it_is_told_to_forget() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let first = grants(&effects).remove(0);
+    let copy = world.records.clone();
+    let mut hill = hill;
+    let effects = world.finish(&mut hill, &first);
+    let second = grants(&effects).remove(0);
+    world.records = copy;
+    world.restart();
+    let held = LeasesHeld { leases: vec![second.id], received_max: Some(second.id) };
+    let (_, effects) = world.greet(hill, held);
+    assert!(is_told_to_forget(&effects));
+    let again = grants(&effects).remove(0);
+    assert_eq!(again.run, first.run, "its lease in the copy is over, at once");
+    let losses: Vec<u32> = world.scheduler.ledger().runs().map(|(_, run)| run.losses).collect();
+    assert_eq!((losses, world.counts("a")), (vec![0], [3, 1, 0, 0, 0, 0]));
 }

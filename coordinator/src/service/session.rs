@@ -150,17 +150,17 @@ fn saying(
 ) -> Result<(Option<MessageNumber>, Saying), Refusal> {
     Ok(match message {
         WorkerMessage::Hello(_) => return Err(Refusal::GreetedTwice),
-        WorkerMessage::Numbered { number, lease, report } => {
+        WorkerMessage::Numbered { number, lease, run, report } => {
             // The first of a stream may be any: it goes on where the last stream's acknowledgements ended.
             if let Some(last) = last.filter(|last| number.number() > last.number() + 1) {
                 return Err(Refusal::Gap { last, found: number });
             }
-            (last.max(Some(number)), Saying::Reported { number, lease, report })
+            (last.max(Some(number)), Saying::Reported { number, lease, run, report })
         }
         WorkerMessage::Heartbeat(held) => (last, Saying::Heartbeat(held)),
         WorkerMessage::Progress { lease, step, loss } => (last, Saying::Progress { lease, step, loss }),
-        WorkerMessage::CheckpointStored { lease, checkpoint } => {
-            (last, Saying::CheckpointStored { lease, checkpoint })
+        WorkerMessage::CheckpointStored { lease, run, checkpoint } => {
+            (last, Saying::CheckpointStored { lease, run, checkpoint })
         }
         WorkerMessage::Draining => (last, Saying::Draining),
     })
@@ -168,7 +168,7 @@ fn saying(
 
 #[cfg(test)]
 mod tests {
-    use slalom_common::id::{ContentHash, Incarnation, LeaseId, Step};
+    use slalom_common::id::{ContentHash, Incarnation, LeaseId, RunKey, Step};
     use slalom_common::message::{CheckpointName, LeaseEnd, LeasesHeld, Report};
 
     use super::*;
@@ -186,6 +186,7 @@ mod tests {
             speed: 1.0,
             gflops_per_slot: 60.0,
             held: LeasesHeld::default(),
+            store: None,
         }
     }
 
@@ -197,7 +198,8 @@ mod tests {
 
     fn report(number: u64) -> WorkerMessage {
         let report = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
-        WorkerMessage::Numbered { number: MessageNumber::new(number), lease: LeaseId::new(1), report }
+        let (lease, run) = (LeaseId::new(1), RunKey::new([4; 32]));
+        WorkerMessage::Numbered { number: MessageNumber::new(number), lease, run, report }
     }
 
     #[test]
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn what_a_greeted_worker_says_arrives_as_it_was_said() {
         let held = LeasesHeld { leases: vec![LeaseId::new(5)], received_max: Some(LeaseId::new(9)) };
-        let (lease, step) = (LeaseId::new(5), Step::new(60));
+        let (lease, run, step) = (LeaseId::new(5), RunKey::new([4; 32]), Step::new(60));
         let checkpoint = CheckpointName { step, blob: ContentHash::of(b"state") };
         let mut session = greeted();
         let mut said = |message| session.on_message(message);
@@ -266,8 +268,8 @@ mod tests {
             Ok(Heard::Saying(Saying::Progress { lease, step, loss: Some(1.5) }))
         );
         assert_eq!(
-            said(WorkerMessage::CheckpointStored { lease, checkpoint }),
-            Ok(Heard::Saying(Saying::CheckpointStored { lease, checkpoint }))
+            said(WorkerMessage::CheckpointStored { lease, run, checkpoint }),
+            Ok(Heard::Saying(Saying::CheckpointStored { lease, run, checkpoint }))
         );
         for _ in 0..2 {
             assert_eq!(said(WorkerMessage::Draining), Ok(Heard::Saying(Saying::Draining)));
