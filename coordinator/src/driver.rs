@@ -96,7 +96,7 @@ impl Driver {
     ) -> Result<(Self, JoinHandle<Result<(), DriverError>>), DriverError> {
         let origin = Instant::now();
         let records = store.load()?;
-        let scheduler = Scheduler::recover(settings, Moment::default(), records);
+        let scheduler = Scheduler::recover(settings, store.id(), Moment::default(), records);
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (changed, changes) = watch::channel(0);
         let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs));

@@ -260,6 +260,10 @@ mod tests {
     struct Panics;
 
     impl Store for Panics {
+        fn id(&self) -> slalom_common::id::StoreId {
+            slalom_common::id::StoreId::new(9)
+        }
+
         fn append(&mut self, _: &[Record], _: SystemTime) -> Result<(), StoreError> {
             panic!("a defect of the store");
         }

@@ -24,6 +24,7 @@ pub const EVENTS: &[Described] = &[
     ("coordinator found", "info", &["coordinator"]),
     ("coordinator away", "warn", &["coordinator", "tries", "retry_s", "detail"]),
     ("coordinator away", "debug", &["coordinator", "tries", "retry_s", "detail"]),
+    ("work forgotten", "warn", &["coordinator", "leases", "unacknowledged"]),
     ("run started", "info", &["lease", "nodes", "batch_size", "unrollings", "seed", "step"]),
     ("run ended", "info", &["lease", "step", "how"]),
     ("run ended", "warn", &["lease", "how", "reason", "detail"]),
@@ -165,6 +166,11 @@ pub fn corpus_not_kept(corpus: ContentHash, why: &dyn Error) {
     tracing::warn!(target: "slalom::worker", corpus = %corpus, detail = %Chain(why), "corpus not kept");
 }
 
+/// The coordinator's store is not the one that granted what this worker holds: it drops its leases and reports.
+pub fn work_forgotten(coordinator: &str, leases: u64, unacknowledged: u64) {
+    tracing::warn!(target: "slalom::worker", coordinator, leases, unacknowledged, "work forgotten");
+}
+
 /// Somebody wants this worker to leave: `leases` are handed back first.
 pub fn drain_begun(leases: u64) {
     tracing::info!(target: "slalom::worker", leases, "drain begun");
@@ -232,6 +238,7 @@ mod tests {
         coordinator_away("http://hill-1:7117", 2, Duration::from_millis(250), &why);
         coordinator_away("http://hill-1:7117", 3, Duration::from_millis(250), &why);
         coordinator_found("http://hill-1:7117");
+        work_forgotten("http://hill-1:7117", 4, 1);
         corpus_refused(hash, &why);
         corpus_fetched(hash, 100_000_000);
         corpus_not_kept(hash, &why);

@@ -6,7 +6,7 @@ use super::{
     DETAIL_BYTES_MAX, LEASES_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration, duration_ms,
     finite, hash, in_range, no_longer_than, present, step, text,
 };
-use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step};
+use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId};
 use crate::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, Report, Welcome,
     WorkerMessage,
@@ -95,6 +95,7 @@ impl Hello {
             speed: self.speed,
             gflops_per_slot: self.gflops_per_slot,
             held: Some(self.held.to_wire()),
+            store: self.store.map(|store| store.bits().to_be_bytes().to_vec()),
         }
     }
 
@@ -120,6 +121,7 @@ impl Hello {
             speed: wire.speed,
             gflops_per_slot: finite("Hello.gflops_per_slot", wire.gflops_per_slot)?,
             held: LeasesHeld::from_wire(present("Hello.held", wire.held)?)?,
+            store: wire.store.map(|store| store_id("Hello.store", &store)).transpose()?,
         })
     }
 }
@@ -251,6 +253,8 @@ impl Welcome {
             lease_ms: duration_ms(self.lease),
             checkpoint_every_ms: duration_ms(self.checkpoint_every),
             acknowledged: self.acknowledged.map(MessageNumber::number),
+            store: self.store.bits().to_be_bytes().to_vec(),
+            forget: self.forget,
         }
     }
 
@@ -261,6 +265,8 @@ impl Welcome {
             lease: duration("Welcome.lease_ms", wire.lease_ms)?,
             checkpoint_every: duration("Welcome.checkpoint_every_ms", wire.checkpoint_every_ms)?,
             acknowledged: acknowledged.transpose()?,
+            store: store_id("Welcome.store", &wire.store)?,
+            forget: wire.forget,
         })
     }
 }
@@ -316,6 +322,10 @@ fn resume_from_wire(wire: &v1::Checkpoint, first_wanted: Step) -> Result<Checkpo
         return Err(WireError::ResumeOvertakes { resume: resume.step, wanted: first_wanted });
     }
     Ok(resume)
+}
+
+fn store_id(field: &'static str, value: &[u8]) -> Result<StoreId, WireError> {
+    bytes(field, value).map(|bits| StoreId::new(u128::from_be_bytes(bits)))
 }
 
 /// Numbers count from 1, so that 0 can be "nothing yet" in arithmetic on either side.
@@ -388,6 +398,7 @@ mod tests {
             speed: 0.9,
             gflops_per_slot: 61.0,
             held: LeasesHeld::default(),
+            store: None,
         }
     }
 
@@ -416,6 +427,7 @@ mod tests {
         let report = Report::Milestone(milestone(500));
         let messages = [
             WorkerMessage::Hello(hello()),
+            WorkerMessage::Hello(Hello { store: Some(StoreId::new(u128::MAX - 6)), ..hello() }),
             WorkerMessage::Heartbeat(held),
             WorkerMessage::Progress { lease, step: Step::new(3), loss: Some(2.5) },
             WorkerMessage::CheckpointStored { lease, run, checkpoint },
@@ -438,10 +450,12 @@ mod tests {
             lease: Duration::from_secs(30),
             checkpoint_every: Duration::from_secs(60),
             acknowledged: Some(MessageNumber::new(12)),
+            store: StoreId::new(u128::MAX - 6),
+            forget: false,
         };
         let messages = [
             CoordinatorMessage::Welcome(welcome),
-            CoordinatorMessage::Welcome(Welcome { acknowledged: None, ..welcome }),
+            CoordinatorMessage::Welcome(Welcome { acknowledged: None, forget: true, ..welcome }),
             CoordinatorMessage::Grants(vec![
                 lease(),
                 Lease { resume: None, checkpoint_every: None, ..lease() },

@@ -36,7 +36,7 @@ use std::time::Duration;
 use slalom_common::answer::RunState;
 use slalom_common::cost::REFERENCE;
 use slalom_common::id::{
-    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunId, RunKey, Step, SweepName,
+    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunId, RunKey, Step, StoreId, SweepName,
 };
 use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, Report, Welcome,
@@ -74,6 +74,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     settings: Settings,
+    store: StoreId,
     ledger: Ledger,
     fleet: Fleet,
     order: Order,
@@ -83,8 +84,13 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// The state after `records`. Each lease in force gets one whole lease time from `now` (DESIGN.md, Protocol).
-    pub fn recover(settings: Settings, now: Moment, records: impl IntoIterator<Item = Record>) -> Self {
+    /// The state after `records` of this `store`. Each lease in force gets one whole lease time from `now` (DESIGN.md, Protocol).
+    pub fn recover(
+        settings: Settings,
+        store: StoreId,
+        now: Moment,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Self {
         let mut ledger = Ledger::default();
         for record in records {
             ledger.apply(&record);
@@ -103,7 +109,7 @@ impl Scheduler {
             }
         }
         let next_progress = now + settings.progress_every;
-        Self { settings, ledger, fleet, order, started: BTreeMap::new(), next_progress }
+        Self { settings, store, ledger, fleet, order, started: BTreeMap::new(), next_progress }
     }
 
     /// What is known for good.
@@ -198,6 +204,7 @@ impl Scheduler {
 
     fn on_worker_joined(&mut self, now: Moment, stream: StreamId, hello: Hello, effects: &mut Effects) {
         let incarnation = hello.incarnation;
+        let forget = self.is_foreign(&hello);
         let worker =
             self.fleet.entry(incarnation).or_insert_with(|| Worker::unheard(hello.worker.clone(), now));
         if let Some(former) = worker.stream.replace(stream) {
@@ -219,12 +226,27 @@ impl Scheduler {
             lease: self.settings.lease,
             checkpoint_every: self.settings.checkpoint_every,
             acknowledged: worker.handled,
+            store: self.store,
+            forget,
         };
-        let held = hello.held.clone();
+        let held = if forget { LeasesHeld::default() } else { hello.held.clone() };
         worker.hello = Some(hello);
         effects.after_commit.push(Effect::Send { stream, message: CoordinatorMessage::Welcome(welcome) });
+        if forget {
+            let forgotten: Vec<LeaseId> = self.fleet[&incarnation].leases.keys().copied().collect();
+            for lease in forgotten {
+                self.end_lease(lease, Vec::new(), End::Absent, effects);
+            }
+        }
         self.grant_again(incarnation, held.received_max, effects);
         self.reconcile(incarnation, &held, effects);
+    }
+
+    /// Whether what the worker holds was granted by another store, or by a life of this one that its files have lost: they were
+    /// brought back from a copy.
+    fn is_foreign(&self, hello: &Hello) -> bool {
+        hello.store.is_some_and(|store| store != self.store)
+            || hello.held.received_max >= Some(self.ledger.next_lease())
     }
 
     /// Sends the recorded leases that the worker never received: their grant was lost with a stream.

@@ -80,6 +80,7 @@ fn measured(run: &Run, step: Step) -> Milestone {
 /// A scheduler, its clock and its store: every record is kept, and invariants are checked after every event.
 struct World {
     scheduler: Scheduler,
+    store: StoreId,
     now: Moment,
     records: Vec<Record>,
     next_id: u64,
@@ -87,9 +88,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::on(StoreId::new(9))
+    }
+
+    /// On an empty store of this id.
+    fn on(store: StoreId) -> Self {
         let now = Moment::default();
-        let scheduler = Scheduler::recover(settings(), now, Vec::new());
-        Self { scheduler, now, records: Vec::new(), next_id: 0 }
+        let scheduler = Scheduler::recover(settings(), store, now, Vec::new());
+        Self { scheduler, store, now, records: Vec::new(), next_id: 0 }
     }
 
     fn handle(&mut self, event: Event) -> Effects {
@@ -117,6 +123,7 @@ impl World {
             slots,
             stream: StreamId(0),
             reports: 0,
+            store: None,
         };
         self.greet(peer, LeasesHeld::default())
     }
@@ -133,6 +140,7 @@ impl World {
             speed: 1.0,
             gflops_per_slot: 1.0,
             held,
+            store: peer.store.replace(self.store),
         };
         let effects = self.handle(Event::WorkerJoined { stream: peer.stream, hello });
         (peer, effects)
@@ -165,7 +173,7 @@ impl World {
 
     /// kill -9 and a start from what was stored.
     fn restart(&mut self) {
-        self.scheduler = Scheduler::recover(settings(), self.now, self.records.clone());
+        self.scheduler = Scheduler::recover(settings(), self.store, self.now, self.records.clone());
         invariants::check(&self.scheduler).expect("no invariant is broken by a restart");
     }
 
@@ -187,6 +195,8 @@ struct Peer {
     slots: u32,
     stream: StreamId,
     reports: u64,
+    /// That last welcomed it.
+    store: Option<StoreId>,
 }
 
 fn reply(effects: &Effects) -> Reply {
@@ -757,9 +767,7 @@ fn a_report_of_another_store_s_lease_is_refused_acknowledged_and_answers_nothing
     let (_, effects) = old.join("hill", 1);
     let former = grants(&effects).remove(0);
     let mut world = World::new();
-    let mut other = draft("new");
-    other.family.training.clip_norm = 0.7;
-    world.submit(Sweep::new(other).expect("a valid sweep"));
+    world.submit(other_sweep("new"));
     let (mut hill, effects) = world.join("hill", 1);
     let present = grants(&effects).remove(0);
     assert_eq!(former.id, present.id);
@@ -773,4 +781,62 @@ fn a_report_of_another_store_s_lease_is_refused_acknowledged_and_answers_nothing
     let stored = Saying::CheckpointStored { lease: former.id, run: former.run.key(), checkpoint };
     let effects = world.say(&hill, stored);
     assert_eq!(effects.after_commit, [Effect::RemoveCheckpoint { blob }]);
+}
+
+/// The same formula as [`sweep`], with other answers.
+fn other_sweep(name: &str) -> Sweep {
+    let mut other = draft(name);
+    other.family.training.clip_norm = 0.7;
+    Sweep::new(other).expect("a valid sweep")
+}
+
+fn is_told_to_forget(effects: &Effects) -> bool {
+    matches!(sent(effects)[0], CoordinatorMessage::Welcome(Welcome { forget: true, .. }))
+}
+
+#[test]
+fn a_worker_of_another_store_is_told_to_forget_and_is_granted_what_waits_here() {
+    let mut old = World::on(StoreId::new(1));
+    old.submit(sweep("old"));
+    let (hill, effects) = old.join("hill", 1);
+    let former = grants(&effects).remove(0);
+    assert!(!is_told_to_forget(&effects));
+    let held = LeasesHeld { leases: vec![former.id], received_max: Some(former.id) };
+
+    let mut world = World::on(StoreId::new(2));
+    world.submit(other_sweep("new"));
+    // The numbers that the old store gave are taken here too.
+    world.join("heir", 1);
+    let (hill, effects) = world.greet(hill, held);
+    assert!(is_told_to_forget(&effects));
+    let granted = grants(&effects);
+    assert_eq!(granted.len(), 1);
+    assert!(!sent(&effects).iter().any(|message| matches!(message, CoordinatorMessage::Cancelled(_))));
+    // Back on a stream of the same store it is no stranger any more.
+    let held = LeasesHeld { leases: vec![granted[0].id], received_max: Some(granted[0].id) };
+    let (_, effects) = world.greet(hill, held);
+    assert!(!is_told_to_forget(&effects));
+    assert!(grants(&effects).is_empty());
+    assert_eq!(world.counts("new"), [2, 2, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_worker_that_has_seen_more_of_the_store_than_a_copy_of_it_is_told_to_forget() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let first = grants(&effects).remove(0);
+    let copy = world.records.clone();
+    let mut hill = hill;
+    let effects = world.finish(&mut hill, &first);
+    let second = grants(&effects).remove(0);
+    world.records = copy;
+    world.restart();
+    let held = LeasesHeld { leases: vec![second.id], received_max: Some(second.id) };
+    let (_, effects) = world.greet(hill, held);
+    assert!(is_told_to_forget(&effects));
+    let again = grants(&effects).remove(0);
+    assert_eq!(again.run, first.run, "its lease in the copy is over, at once");
+    let losses: Vec<u32> = world.scheduler.ledger().runs().map(|(_, run)| run.losses).collect();
+    assert_eq!((losses, world.counts("a")), (vec![0], [3, 1, 0, 0, 0, 0]));
 }

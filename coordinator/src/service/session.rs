@@ -186,6 +186,7 @@ mod tests {
             speed: 1.0,
             gflops_per_slot: 60.0,
             held: LeasesHeld::default(),
+            store: None,
         }
     }
 

@@ -119,6 +119,7 @@ pub(crate) fn hello() -> Hello {
         speed: 1.0,
         gflops_per_slot: 10.0,
         held: LeasesHeld::default(),
+        store: None,
     }
 }
 

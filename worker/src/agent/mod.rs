@@ -28,7 +28,7 @@ use slalom_common::corpus::cache::Cache;
 use slalom_common::id::{Incarnation, WorkerName};
 use slalom_common::log::worker as log;
 use slalom_common::log::worker::WorkerField;
-use slalom_common::message::WorkerMessage;
+use slalom_common::message::{CoordinatorMessage, Welcome, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::NUMERICS;
 use slalom_proto::v1;
@@ -241,6 +241,11 @@ impl Agent {
             }
             LinkEvent::Received(message) => {
                 let was_live = self.session.is_live();
+                if let CoordinatorMessage::Welcome(Welcome { forget: true, .. }) = message {
+                    let coordinator = &self.coordinators[self.present].0;
+                    let unacknowledged = self.session.unacknowledged_count() as u64;
+                    log::work_forgotten(coordinator, self.session.held_count() as u64, unacknowledged);
+                }
                 self.tell(Event::Received(message));
                 if self.session.is_live() && !was_live {
                     self.backoff.reset();

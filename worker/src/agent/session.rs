@@ -10,7 +10,7 @@
 //! | --- | --- | --- | --- |
 //! | `Connected` | sends the hello | ignored: one stream at a time | ignored |
 //! | `Disconnected` | ignored: known | away | away |
-//! | `Welcome` | ignored: of an old stream | live; takes the acknowledgement, sends all the rest again, says if it drains | breaks off |
+//! | `Welcome` | ignored: of an old stream | live; forgets all if told to; takes the acknowledgement, sends all the rest again, says if it drains | breaks off |
 //! | `Grants` | ignored | breaks off | new ones are held, in order of number; known ones ignored; another numerics version breaks off |
 //! | `Acknowledged` | ignored | breaks off | forgets the reports, and the leases whose ends they are; more than was sent breaks off |
 //! | `Cancelled` | ignored | breaks off | see below |
@@ -30,13 +30,18 @@
 //! | `Progress`, `CheckpointStored` | ignored | sent, if live | ignored | ignored |
 //! | `Milestone`, `Ended` | ignored | numbered | ignored: a lease ends once | ignored |
 //!
+//! A session that is told to forget holds nothing any more: what trains is told to drop it, what was reported and not
+//! acknowledged is gone. Numbers of leases begin anew then, so nothing starts before the slots that were told are free.
+//!
 //! After each event: free slots start waiting leases in order of number (not while draining), reports go out up to
 //! [`WINDOW`], and a drained session that holds nothing leaves. After it has left, every event is ignored.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, WorkerName};
+use slalom_common::id::{
+    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
+};
 use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report,
     Welcome, WorkerMessage,
@@ -229,7 +234,11 @@ pub struct Session {
     stream: Stream,
     life: Life,
     held: BTreeMap<LeaseId, Held>,
+    /// Leases of another store that their slots have not yet ended. What slots say names a lease by number alone.
+    forgotten: BTreeMap<LeaseId, SlotId>,
     free: BTreeSet<SlotId>,
+    /// That granted what is held.
+    store: Option<StoreId>,
     received_max: Option<LeaseId>,
     /// Reports up to this number are durable; the next is the front of `unacknowledged`.
     acknowledged: u64,
@@ -247,6 +256,8 @@ impl Session {
             stream: Stream::Away,
             life: Life::Serving,
             held: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            store: None,
             received_max: None,
             acknowledged: 0,
             unacknowledged: VecDeque::new(),
@@ -315,6 +326,7 @@ impl Session {
             speed,
             gflops_per_slot,
             held: self.leases_held(),
+            store: self.store,
         })));
     }
 
@@ -344,6 +356,10 @@ impl Session {
             heartbeat_due: now + welcome.heartbeat,
             checkpoint_every: welcome.checkpoint_every,
         };
+        if welcome.forget {
+            self.forget(effects);
+        }
+        self.store = Some(welcome.store);
         // This stream has carried nothing yet, whatever an earlier one has: all that stays unacknowledged goes again.
         self.sent = 0;
         if let Some(number) = welcome.acknowledged {
@@ -352,6 +368,20 @@ impl Session {
         if self.life == Life::Draining && self.is_live() {
             effects.push(Effect::Send(WorkerMessage::Draining));
         }
+    }
+
+    /// Lets go of all that another store has granted: this one has the same numbers for other runs.
+    fn forget(&mut self, effects: &mut Vec<Effect>) {
+        for (lease, held) in std::mem::take(&mut self.held) {
+            if let Held::Training { slot, .. } = held {
+                effects.push(Effect::Stop { slot, how: Stop::Drop });
+                self.forgotten.insert(lease, slot);
+            }
+        }
+        // Their numbers are not given out again: over an incarnation's life each is one report's.
+        self.acknowledged += self.unacknowledged.len() as u64;
+        self.unacknowledged.clear();
+        self.received_max = None;
     }
 
     fn on_grants(&mut self, mut leases: Vec<Lease>, default_every: Duration, effects: &mut Vec<Effect>) {
@@ -408,6 +438,13 @@ impl Session {
     }
 
     fn on_slot(&mut self, lease: LeaseId, news: SlotNews, effects: &mut Vec<Effect>) {
+        if let Some(&slot) = self.forgotten.get(&lease) {
+            if let SlotNews::Ended { .. } = news {
+                self.forgotten.remove(&lease);
+                self.free.insert(slot);
+            }
+            return;
+        }
         let Some(&Held::Training { slot, run }) = self.held.get(&lease) else {
             return;
         };
@@ -486,6 +523,9 @@ impl Session {
     }
 
     fn start_waiting(&mut self, effects: &mut Vec<Effect>) {
+        if !self.forgotten.is_empty() {
+            return;
+        }
         for held in self.held.values_mut() {
             let Held::Waiting { lease, checkpoint_every } = held else {
                 continue;

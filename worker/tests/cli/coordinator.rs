@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use slalom_common::id::{ContentHash, LeaseId, MessageNumber};
+use slalom_common::id::{ContentHash, LeaseId, MessageNumber, StoreId};
 use slalom_common::message::{CoordinatorMessage, Hello, LeasesHeld, Report, Welcome, WorkerMessage};
 use slalom_proto::v1;
 use slalom_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
@@ -127,6 +127,8 @@ impl Session {
             lease: Duration::from_secs(30),
             checkpoint_every: Duration::from_secs(60),
             acknowledged,
+            store: StoreId::new(1),
+            forget: false,
         };
         self.send(CoordinatorMessage::Welcome(terms)).await;
     }

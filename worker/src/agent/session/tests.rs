@@ -15,6 +15,8 @@ const TERMS: Welcome = Welcome {
     lease: Duration::from_secs(30),
     checkpoint_every: Duration::from_secs(60),
     acknowledged: None,
+    store: StoreId::new(1),
+    forget: false,
 };
 
 fn identity(slots: u32) -> Identity {
@@ -337,4 +339,37 @@ fn a_welcome_that_does_not_come_is_not_waited_for_long() {
     let due = session.due().expect("a greeting has its time");
     assert_eq!(words(&session.handle(due, Event::TimePassed)), ["break off: no welcome within 10 s"]);
     assert_eq!(words(&session.handle(due, Event::Connected)), ["hello [] of None"]);
+}
+
+#[test]
+fn a_hello_says_which_store_granted_what_is_held() {
+    let mut session = Session::new(identity(1));
+    let mut stores = Vec::new();
+    for store in [5, 6] {
+        for effect in session.handle(START, Event::Connected) {
+            let Effect::Send(WorkerMessage::Hello(hello)) = effect else { panic!("not a hello: {effect:?}") };
+            stores.push(hello.store);
+        }
+        let welcome = Welcome { store: StoreId::new(store), ..TERMS };
+        session.handle(START, Event::Received(CoordinatorMessage::Welcome(welcome)));
+        session.handle(START, Event::Disconnected);
+    }
+    assert_eq!(stores, [None, Some(StoreId::new(5))]);
+}
+
+#[test]
+fn a_session_that_is_told_to_forget_drops_leases_and_reports_and_takes_the_same_numbers_anew() {
+    let mut session = live(2, [granted(&[1, 2, 3]), over(1, LeaseEnd::Finished), reached(2, 10)]);
+    session.handle(START, Event::Disconnected);
+    check(&mut session, Event::Connected, &["hello [1, 2, 3] of Some(3)"]);
+    let forget = Welcome { store: StoreId::new(2), forget: true, ..TERMS };
+    let forget = Event::Received(CoordinatorMessage::Welcome(forget));
+    check(&mut session, forget, &["stop 1 Drop", "stop 0 Drop"]);
+    assert_eq!((session.held_count(), session.unacknowledged_count()), (0, 0));
+    // Leases 2 and 3 are now other runs: what the slots still say of the former ones is nothing to them.
+    check(&mut session, granted(&[1, 2, 3]), &[]);
+    check(&mut session, reached(2, 20), &[]);
+    check(&mut session, over(2, LeaseEnd::HandedBack), &[]);
+    check(&mut session, over(3, LeaseEnd::HandedBack), &["start 1 on 0", "start 2 on 1"]);
+    check(&mut session, over(2, LeaseEnd::Finished), &["start 3 on 1", "#3 2 Finished with 1"]);
 }
