@@ -840,3 +840,62 @@ fn a_worker_that_has_seen_more_of_the_store_than_a_copy_of_it_is_told_to_forget(
     let losses: Vec<u32> = world.scheduler.ledger().runs().map(|(_, run)| run.losses).collect();
     assert_eq!((losses, world.counts("a")), (vec![0], [3, 1, 0, 0, 0, 0]));
 }
+
+/// Runs of a million steps, measured so often, for each of these numbers of nodes.
+fn curves(name: &str, nodes: &[u64], eval_every: u64) -> Sweep {
+    let mut curves = draft(name);
+    let former = curves.blocks[0].axes().clone();
+    let axes = Axes { nodes: axis(nodes), unrollings: axis(&[1]), epochs: axis(&[1_000_000]), ..former };
+    curves.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    curves.eval_every = eval_every;
+    Sweep::new(curves).expect("a valid sweep")
+}
+
+#[test]
+fn a_lease_names_no_more_steps_than_a_worker_takes_and_the_next_one_names_the_rest() {
+    let mut world = World::new();
+    world.submit(curves("a", &[8], 149));
+    world.submit(curves("b", &[8], 151));
+    let (mut hill, effects) = world.join("hill", 1);
+    let first = grants(&effects).remove(0);
+    let arrived = CoordinatorMessage::from_wire(CoordinatorMessage::Grants(vec![first.clone()]).to_wire());
+    assert_eq!(arrived, Ok(CoordinatorMessage::Grants(vec![first.clone()])));
+    let effects = world.finish(&mut hill, &first);
+    let rest = grants(&effects).remove(0);
+    assert_eq!((rest.run, first.wanted.len()), (first.run, WANTED_STEPS_MAX));
+    assert!(rest.wanted[0] > first.wanted[WANTED_STEPS_MAX - 1]);
+    world.finish(&mut hill, &rest);
+    assert_eq!((world.counts("a"), world.counts("b")), ([0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]));
+}
+
+#[test]
+fn grants_of_many_steps_go_out_and_go_again_in_several_messages() {
+    let mut world = World::new();
+    let nodes: Vec<u64> = (1..=20).collect();
+    world.submit(curves("a", &nodes, 149));
+    let (hill, effects) = world.join("hill", 20);
+    let granted = grants(&effects);
+    assert_eq!(granted.len(), 20);
+    world.restart();
+    let (_, again) = world.greet(hill, LeasesHeld::default());
+    assert_eq!(grants(&again), granted);
+    for effects in [effects, again] {
+        let messages = sent(&effects).into_iter().filter_map(|message| match message {
+            CoordinatorMessage::Grants(leases) => Some(leases.iter().map(|lease| lease.wanted.len()).sum()),
+            _ => None,
+        });
+        let steps: Vec<usize> = messages.collect();
+        assert!(steps.len() == 2 && steps.iter().all(|&steps| steps <= GRANT_STEPS_MAX), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_message_grants_so_many_leases_at_most() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (_, effects) = world.join("hill", 1);
+    let leases = vec![grants(&effects).remove(0); GRANT_LEASES_MAX + 1];
+    let mut effects = Effects::default();
+    send_grants(StreamId(1), leases, &mut effects);
+    assert_eq!((sent(&effects).len(), grants(&effects).len()), (2, GRANT_LEASES_MAX + 1));
+}
