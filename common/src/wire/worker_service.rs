@@ -43,7 +43,9 @@ impl WorkerMessage {
                 run_key: run.bytes().to_vec(),
                 report: Some(report.to_wire()),
             }),
-            Self::Draining => Message::Draining(v1::Draining {}),
+            Self::Draining { received_max } => {
+                Message::Draining(v1::Draining { received_max: received_max.map(LeaseId::number) })
+            }
         };
         v1::WorkerMessage { message: Some(message) }
     }
@@ -78,7 +80,9 @@ impl WorkerMessage {
                 run: RunKey::new(bytes("Numbered.run_key", &numbered.run_key)?),
                 report: Report::from_wire(present("Numbered.report", numbered.report)?)?,
             },
-            Message::Draining(v1::Draining {}) => Self::Draining,
+            Message::Draining(v1::Draining { received_max }) => {
+                Self::Draining { received_max: received_max.map(LeaseId::new) }
+            }
         })
     }
 }
@@ -436,7 +440,8 @@ mod tests {
             ended(LeaseEnd::Diverged { at: Step::new(9) }),
             ended(failed),
             ended(LeaseEnd::HandedBack),
-            WorkerMessage::Draining,
+            WorkerMessage::Draining { received_max: None },
+            WorkerMessage::Draining { received_max: Some(lease) },
         ];
         for message in messages {
             assert_eq!(WorkerMessage::from_wire(message.to_wire()), Ok(message));

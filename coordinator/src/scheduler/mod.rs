@@ -314,11 +314,23 @@ impl Scheduler {
             Saying::Reported { number, lease, run, report } => {
                 self.on_reported(incarnation, number, (lease, run), report, effects);
             }
-            Saying::Draining => {
-                let worker =
-                    self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
-                worker.draining = true;
-            }
+            Saying::Draining { received_max } => self.on_draining(incarnation, received_max, effects),
+        }
+    }
+
+    /// What the worker has received it hands back by itself. A grant on its way may find it gone: nobody waits for that.
+    fn on_draining(
+        &mut self,
+        incarnation: Incarnation,
+        received_max: Option<LeaseId>,
+        effects: &mut Effects,
+    ) {
+        let worker = self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
+        worker.draining = true;
+        let on_their_way: Vec<LeaseId> =
+            worker.leases.keys().copied().filter(|&lease| Some(lease) > received_max).collect();
+        for lease in on_their_way {
+            self.end_lease(lease, Vec::new(), End::Absent, effects);
         }
     }
 

@@ -551,7 +551,7 @@ fn a_draining_worker_gets_nothing_more_and_leaves_without_a_warning() {
     world.submit(sweep("a"));
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    world.say(&hill, Saying::Draining);
+    world.say(&hill, Saying::Draining { received_max: Some(lease.id) });
     let how = LeaseEnd::HandedBack;
     let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
     assert!(grants(&effects).is_empty());
@@ -898,4 +898,23 @@ fn a_message_grants_so_many_leases_at_most() {
     let mut effects = Effects::default();
     send_grants(StreamId(1), leases, &mut effects);
     assert_eq!((sent(&effects).len(), grants(&effects).len()), (2, GRANT_LEASES_MAX + 1));
+}
+
+#[test]
+fn a_drain_that_crosses_a_grant_ends_the_lease_at_once_and_costs_neither_an_attempt_nor_a_loss() {
+    let mut world = World::new();
+    let (mut hill, _) = world.join("hill", 1);
+    let (_, effects) = world.submit(sweep("a"));
+    let crossed = grants(&effects).remove(0);
+    world.say(&hill, Saying::Draining { received_max: None });
+    assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+    // Should the grant find it there, it hands it back all the same.
+    let how = LeaseEnd::HandedBack;
+    world.report(&mut hill, &crossed, Report::LeaseEnded { milestones: Vec::new(), how });
+    let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
+    let (_, effects) = world.join("heir", 4);
+    assert_eq!(grants(&effects).len(), 4);
+    let known = |run: &ledger::RunEntry| (run.failures, run.losses);
+    assert!(world.scheduler.ledger().runs().all(|(_, run)| known(run) == (0, 0)));
 }

@@ -316,7 +316,9 @@ impl Agent {
             WorkerMessage::Heartbeat(_)
             | WorkerMessage::Progress { .. }
             | WorkerMessage::CheckpointStored { .. } => true,
-            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining => false,
+            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining { .. } => {
+                false
+            }
         };
         if may_be_lost && up.capacity() <= link::UP_MAX / 2 + 2 {
             return;
