@@ -804,6 +804,8 @@ fn a_worker_of_another_store_is_told_to_forget_and_is_granted_what_waits_here() 
     let held = LeasesHeld { leases: vec![former.id], received_max: Some(former.id) };
 
     let mut world = World::on(StoreId::new(2));
+    // Nobody here has the incarnation of a worker there.
+    world.next_id = old.next_id;
     world.submit(other_sweep("new"));
     // The numbers that the old store gave are taken here too.
     world.join("heir", 1);
