@@ -14,6 +14,7 @@ use slalom_common::duration;
 use slalom_common::filter::{Filter, FilterError, Name};
 use slalom_common::id::SweepName;
 use slalom_common::log::args::LogArgs;
+use slalom_common::wire::SLOTS_MAX;
 use slalom_coordinator::config::CoordinatorArgs;
 use slalom_worker::config::{WorkerArgs, coordinator_url};
 use slalom_worker::kernels::IsaName;
@@ -171,7 +172,7 @@ pub(crate) struct RunArgs {
     pub(crate) dir: DirArgs,
 
     /// Runs to train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     pub(crate) slots: Option<u32>,
 
     #[command(flatten)]
@@ -199,7 +200,7 @@ pub(crate) struct PlanArgs {
     pub(crate) at: WhereArgs,
 
     /// Runs that this machine would train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     pub(crate) slots: Option<u32>,
 
     #[command(flatten)]

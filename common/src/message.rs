@@ -48,7 +48,10 @@ pub enum WorkerMessage {
         report: Report,
     },
     /// The worker takes no more leases and hands back what it holds.
-    Draining,
+    Draining {
+        /// The highest lease received. What was granted above it is handed back with this: it may come too late.
+        received_max: Option<LeaseId>,
+    },
 }
 
 /// Who a worker is and what it holds.

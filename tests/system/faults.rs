@@ -68,6 +68,9 @@ fn workers_live_through_a_coordinator_that_comes_back_with_an_empty_store_and_an
     world.wait_for(&event("milestone").with("sweep", &former));
     world.kill_9_coordinator();
     world.start_coordinator_anew();
+    for _ in 0..2 {
+        world.wait_for(&event("worker joined"));
+    }
     let sweep = world.submit(SWEEP);
     world.wait_for(&event("sweep done").with("sweep", &sweep));
     assert_eq!(world.results_csv(&sweep), calm());

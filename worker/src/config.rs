@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use clap::Args;
 use slalom_common::id::{Incarnation, WorkerName};
 use slalom_common::log::args::LogArgs;
+use slalom_common::wire::SLOTS_MAX;
 use tonic::transport::Uri;
 
 use crate::agent::AgentConfig;
@@ -27,7 +28,7 @@ pub struct WorkerArgs {
     )]
     pub coordinator: Vec<String>,
     /// Runs to train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     pub slots: Option<u32>,
     /// What people call this worker [default: the host's name and four hexadecimal digits]
     #[arg(long, value_name = "NAME", env = "SLALOM_NAME")]

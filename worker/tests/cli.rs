@@ -186,7 +186,7 @@ async fn sigterm_in_mid_run_uploads_a_checkpoint_and_another_worker_goes_on_with
     let mut said_so = false;
     while ended.len() < 2 {
         match session.message().await {
-            WorkerMessage::Draining => said_so = true,
+            WorkerMessage::Draining { .. } => said_so = true,
             WorkerMessage::CheckpointStored { lease, checkpoint, .. } => {
                 assert_eq!(lease, LeaseId::new(1));
                 assert!(!ended.contains(&lease), "the notice comes before the end");

@@ -3,8 +3,8 @@
 use slalom_proto::v1;
 
 use super::{
-    DETAIL_BYTES_MAX, LEASES_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration, duration_ms,
-    finite, hash, in_range, no_longer_than, present, step, text,
+    DETAIL_BYTES_MAX, LEASES_MAX, SLOTS_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration,
+    duration_ms, finite, hash, in_range, no_longer_than, present, step, text,
 };
 use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId};
 use crate::message::{
@@ -16,8 +16,6 @@ use crate::run::Run;
 
 /// The longest word for an instruction set, in bytes.
 const ISA_BYTES_MAX: usize = 64;
-/// Slots of a worker, at most.
-const SLOTS_MAX: u64 = 4096;
 
 impl WorkerMessage {
     /// As a message.
@@ -43,7 +41,9 @@ impl WorkerMessage {
                 run_key: run.bytes().to_vec(),
                 report: Some(report.to_wire()),
             }),
-            Self::Draining => Message::Draining(v1::Draining {}),
+            Self::Draining { received_max } => {
+                Message::Draining(v1::Draining { received_max: received_max.map(LeaseId::number) })
+            }
         };
         v1::WorkerMessage { message: Some(message) }
     }
@@ -78,7 +78,9 @@ impl WorkerMessage {
                 run: RunKey::new(bytes("Numbered.run_key", &numbered.run_key)?),
                 report: Report::from_wire(present("Numbered.report", numbered.report)?)?,
             },
-            Message::Draining(v1::Draining {}) => Self::Draining,
+            Message::Draining(v1::Draining { received_max }) => {
+                Self::Draining { received_max: received_max.map(LeaseId::new) }
+            }
         })
     }
 }
@@ -104,7 +106,7 @@ impl Hello {
             let must_be = "finite and above 0";
             return Err(WireError::Float { field: "Hello.speed", value: wire.speed, must_be });
         }
-        in_range("Hello.slots", wire.slots.into(), 1..=SLOTS_MAX)?;
+        in_range("Hello.slots", wire.slots.into(), 1..=SLOTS_MAX.into())?;
         Ok(Self {
             protocol_version: wire.protocol_version,
             worker: wire
@@ -404,11 +406,11 @@ mod tests {
 
     #[test]
     fn a_worker_has_from_1_to_4096_slots_of_a_finite_speed_above_zero() {
-        for slots in [1, SLOTS_MAX as u32] {
+        for slots in [1, SLOTS_MAX] {
             let sent = Hello { slots, ..hello() };
             assert_eq!(Hello::from_wire(sent.to_wire()), Ok(sent));
         }
-        for slots in [0, SLOTS_MAX as u32 + 1] {
+        for slots in [0, SLOTS_MAX + 1] {
             let refused = Hello::from_wire(Hello { slots, ..hello() }.to_wire());
             assert!(matches!(refused, Err(WireError::OutOfRange { field: "Hello.slots", .. })), "{slots}");
         }
@@ -436,7 +438,8 @@ mod tests {
             ended(LeaseEnd::Diverged { at: Step::new(9) }),
             ended(failed),
             ended(LeaseEnd::HandedBack),
-            WorkerMessage::Draining,
+            WorkerMessage::Draining { received_max: None },
+            WorkerMessage::Draining { received_max: Some(lease) },
         ];
         for message in messages {
             assert_eq!(WorkerMessage::from_wire(message.to_wire()), Ok(message));

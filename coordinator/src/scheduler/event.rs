@@ -100,5 +100,8 @@ pub enum Saying {
         report: Report,
     },
     /// It takes no more leases.
-    Draining,
+    Draining {
+        /// The highest that it has received.
+        received_max: Option<LeaseId>,
+    },
 }

@@ -45,6 +45,7 @@ use slalom_common::moment::Moment;
 use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
+use slalom_common::wire::WANTED_STEPS_MAX;
 
 use effect::{Effect, Effects, Leaving, Named, Notice, Reply, Requeue};
 use event::{Event, RequestId, Saying, StreamId};
@@ -53,6 +54,12 @@ use ledger::run::Verdict;
 use ledger::{LeaseEntry, Ledger, SweepIndex, Transition};
 use order::{Order, Serve};
 use record::{Answer, End, Grant, Record};
+
+/// Leases in one message, at most, however few steps they want.
+const GRANT_LEASES_MAX: usize = 1_000;
+
+/// Wanted steps in one message, at most, all leases together: a message far smaller than what a worker decodes.
+const GRANT_STEPS_MAX: usize = 100_000;
 
 /// What a coordinator was started with.
 #[derive(Clone, PartialEq, Debug)]
@@ -266,9 +273,8 @@ impl Scheduler {
         let worker = &self.fleet[&incarnation];
         let lost = worker.leases.keys().filter(|&&lease| Some(lease) > received_max);
         let leases: Vec<Lease> = lost.map(|&lease| self.lease_message(lease)).collect();
-        if let (Some(stream), false) = (worker.stream, leases.is_empty()) {
-            let message = CoordinatorMessage::Grants(leases);
-            effects.after_commit.push(Effect::Send { stream, message });
+        if let Some(stream) = worker.stream {
+            send_grants(stream, leases, effects);
         }
     }
 
@@ -320,11 +326,23 @@ impl Scheduler {
             Saying::Reported { number, lease, run, report } => {
                 self.on_reported(incarnation, number, (lease, run), report, effects);
             }
-            Saying::Draining => {
-                let worker =
-                    self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
-                worker.draining = true;
-            }
+            Saying::Draining { received_max } => self.on_draining(incarnation, received_max, effects),
+        }
+    }
+
+    /// What the worker has received it hands back by itself. A grant on its way may find it gone: nobody waits for that.
+    fn on_draining(
+        &mut self,
+        incarnation: Incarnation,
+        received_max: Option<LeaseId>,
+        effects: &mut Effects,
+    ) {
+        let worker = self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
+        worker.draining = true;
+        let on_their_way: Vec<LeaseId> =
+            worker.leases.keys().copied().filter(|&lease| Some(lease) > received_max).collect();
+        for lease in on_their_way {
+            self.end_lease(lease, Vec::new(), End::Absent, effects);
         }
     }
 
@@ -707,7 +725,7 @@ impl Scheduler {
             leases.push(message);
         }
         if let Some(stream) = stream {
-            effects.after_commit.push(Effect::Send { stream, message: CoordinatorMessage::Grants(leases) });
+            send_grants(stream, leases, effects);
         }
     }
 
@@ -723,7 +741,9 @@ impl Scheduler {
     fn lease_message(&self, lease: LeaseId) -> Lease {
         let id = self.ledger.lease(lease).expect("only granted leases are sent").run;
         let run = self.ledger.run(id).run;
-        let wanted = self.ledger.wanted(&run, |entry| self.settings.serve.counts(entry));
+        let mut wanted = self.ledger.wanted(&run, |entry| self.settings.serve.counts(entry));
+        // Several sweeps together may want more than a lease may name. The rest is for the run's next lease.
+        wanted.truncate(WANTED_STEPS_MAX);
         let resume = wanted.first().and_then(|&first| self.ledger.resume_from(id, first));
         let default = self.settings.checkpoint_every;
         let shortest =
@@ -854,6 +874,26 @@ impl Scheduler {
     fn any_view(&self, run: RunId) -> Option<Named> {
         let (sweep, number, _) = self.ledger.run(run).views().next()?;
         Some(self.named(sweep, number, run))
+    }
+}
+
+/// Sends grants in as many messages as their wanted steps take.
+fn send_grants(stream: StreamId, leases: Vec<Lease>, effects: &mut Effects) {
+    let mut send = |message: Vec<Lease>| {
+        let message = CoordinatorMessage::Grants(message);
+        effects.after_commit.push(Effect::Send { stream, message });
+    };
+    let (mut message, mut steps) = (Vec::new(), 0);
+    for lease in leases {
+        if message.len() == GRANT_LEASES_MAX || steps + lease.wanted.len() > GRANT_STEPS_MAX {
+            send(std::mem::take(&mut message));
+            steps = 0;
+        }
+        steps += lease.wanted.len();
+        message.push(lease);
+    }
+    if !message.is_empty() {
+        send(message);
     }
 }
 

@@ -551,7 +551,7 @@ fn a_draining_worker_gets_nothing_more_and_leaves_without_a_warning() {
     world.submit(sweep("a"));
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    world.say(&hill, Saying::Draining);
+    world.say(&hill, Saying::Draining { received_max: Some(lease.id) });
     let how = LeaseEnd::HandedBack;
     let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
     assert!(grants(&effects).is_empty());
@@ -908,6 +908,8 @@ fn a_worker_of_another_store_is_told_to_forget_and_is_granted_what_waits_here() 
     let held = LeasesHeld { leases: vec![former.id], received_max: Some(former.id) };
 
     let mut world = World::on(StoreId::new(2));
+    // Nobody here has the incarnation of a worker there.
+    world.next_id = old.next_id;
     world.submit(other_sweep("new"));
     // The numbers that the old store gave are taken here too.
     world.join("heir", 1);
@@ -943,4 +945,82 @@ fn a_worker_that_has_seen_more_of_the_store_than_a_copy_of_it_is_told_to_forget(
     assert_eq!(again.run, first.run, "its lease in the copy is over, at once");
     let losses: Vec<u32> = world.scheduler.ledger().runs().map(|(_, run)| run.losses).collect();
     assert_eq!((losses, world.counts("a")), (vec![0], [3, 1, 0, 0, 0, 0]));
+}
+
+/// Runs of a million steps, measured so often, for each of these numbers of nodes.
+fn curves(name: &str, nodes: &[u64], eval_every: u64) -> Sweep {
+    let mut curves = draft(name);
+    let former = curves.blocks[0].axes().clone();
+    let axes = Axes { nodes: axis(nodes), unrollings: axis(&[1]), epochs: axis(&[1_000_000]), ..former };
+    curves.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    curves.eval_every = eval_every;
+    Sweep::new(curves).expect("a valid sweep")
+}
+
+#[test]
+fn a_lease_names_no_more_steps_than_a_worker_takes_and_the_next_one_names_the_rest() {
+    let mut world = World::new();
+    world.submit(curves("a", &[8], 149));
+    world.submit(curves("b", &[8], 151));
+    let (mut hill, effects) = world.join("hill", 1);
+    let first = grants(&effects).remove(0);
+    let arrived = CoordinatorMessage::from_wire(CoordinatorMessage::Grants(vec![first.clone()]).to_wire());
+    assert_eq!(arrived, Ok(CoordinatorMessage::Grants(vec![first.clone()])));
+    let effects = world.finish(&mut hill, &first);
+    let rest = grants(&effects).remove(0);
+    assert_eq!((rest.run, first.wanted.len()), (first.run, WANTED_STEPS_MAX));
+    assert!(rest.wanted[0] > first.wanted[WANTED_STEPS_MAX - 1]);
+    world.finish(&mut hill, &rest);
+    assert_eq!((world.counts("a"), world.counts("b")), ([0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]));
+}
+
+#[test]
+fn grants_of_many_steps_go_out_and_go_again_in_several_messages() {
+    let mut world = World::new();
+    let nodes: Vec<u64> = (1..=20).collect();
+    world.submit(curves("a", &nodes, 149));
+    let (hill, effects) = world.join("hill", 20);
+    let granted = grants(&effects);
+    assert_eq!(granted.len(), 20);
+    world.restart();
+    let (_, again) = world.greet(hill, LeasesHeld::default());
+    assert_eq!(grants(&again), granted);
+    for effects in [effects, again] {
+        let messages = sent(&effects).into_iter().filter_map(|message| match message {
+            CoordinatorMessage::Grants(leases) => Some(leases.iter().map(|lease| lease.wanted.len()).sum()),
+            _ => None,
+        });
+        let steps: Vec<usize> = messages.collect();
+        assert!(steps.len() == 2 && steps.iter().all(|&steps| steps <= GRANT_STEPS_MAX), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_message_grants_so_many_leases_at_most() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (_, effects) = world.join("hill", 1);
+    let leases = vec![grants(&effects).remove(0); GRANT_LEASES_MAX + 1];
+    let mut effects = Effects::default();
+    send_grants(StreamId(1), leases, &mut effects);
+    assert_eq!((sent(&effects).len(), grants(&effects).len()), (2, GRANT_LEASES_MAX + 1));
+}
+
+#[test]
+fn a_drain_that_crosses_a_grant_ends_the_lease_at_once_and_costs_neither_an_attempt_nor_a_loss() {
+    let mut world = World::new();
+    let (mut hill, _) = world.join("hill", 1);
+    let (_, effects) = world.submit(sweep("a"));
+    let crossed = grants(&effects).remove(0);
+    world.say(&hill, Saying::Draining { received_max: None });
+    assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+    // Should the grant find it there, it hands it back all the same.
+    let how = LeaseEnd::HandedBack;
+    world.report(&mut hill, &crossed, Report::LeaseEnded { milestones: Vec::new(), how });
+    let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
+    let (_, effects) = world.join("heir", 4);
+    assert_eq!(grants(&effects).len(), 4);
+    let known = |run: &ledger::run::RunEntry| (run.failures, run.losses);
+    assert!(world.scheduler.ledger().runs().all(|(_, run)| known(run) == (0, 0)));
 }

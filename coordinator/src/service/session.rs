@@ -111,7 +111,9 @@ impl Session {
                 (State::Closed, Err(Refusal::GreetedTwice))
             }
             (State::Live(last), message) => match saying(last, message) {
-                Ok((last, Saying::Draining)) => (State::Draining(last), Ok(Heard::Saying(Saying::Draining))),
+                Ok((last, said @ Saying::Draining { .. })) => {
+                    (State::Draining(last), Ok(Heard::Saying(said)))
+                }
                 Ok((last, saying)) => (State::Live(last), Ok(Heard::Saying(saying))),
                 Err(refusal) => (State::Closed, Err(refusal)),
             },
@@ -162,7 +164,7 @@ fn saying(
         WorkerMessage::CheckpointStored { lease, run, checkpoint } => {
             (last, Saying::CheckpointStored { lease, run, checkpoint })
         }
-        WorkerMessage::Draining => (last, Saying::Draining),
+        WorkerMessage::Draining { received_max } => (last, Saying::Draining { received_max }),
     })
 }
 
@@ -207,7 +209,10 @@ mod tests {
         let refused = |hello| {
             let mut session = Session::new(OURS);
             let refusal = session.on_message(WorkerMessage::Hello(hello)).expect_err("another build");
-            assert_eq!(session.on_message(WorkerMessage::Draining), Err(Refusal::Closed));
+            assert_eq!(
+                session.on_message(WorkerMessage::Draining { received_max: None }),
+                Err(Refusal::Closed)
+            );
             refusal.to_string()
         };
         assert_eq!(
@@ -250,7 +255,7 @@ mod tests {
     fn reports_of_a_draining_worker_leave_none_out_either() {
         let mut session = greeted();
         session.on_message(report(1)).expect("no gap");
-        session.on_message(WorkerMessage::Draining).expect("it may drain");
+        session.on_message(WorkerMessage::Draining { received_max: None }).expect("it may drain");
         session.on_message(report(2)).expect("no gap");
         assert!(matches!(session.on_message(report(4)), Err(Refusal::Gap { .. })));
     }
@@ -272,7 +277,10 @@ mod tests {
             Ok(Heard::Saying(Saying::CheckpointStored { lease, run, checkpoint }))
         );
         for _ in 0..2 {
-            assert_eq!(said(WorkerMessage::Draining), Ok(Heard::Saying(Saying::Draining)));
+            assert_eq!(
+                said(WorkerMessage::Draining { received_max: None }),
+                Ok(Heard::Saying(Saying::Draining { received_max: None }))
+            );
         }
     }
 
@@ -281,7 +289,7 @@ mod tests {
         let mut session = greeted();
         assert_eq!(session.on_end(), Ending::Lost);
         let mut session = greeted();
-        session.on_message(WorkerMessage::Draining).expect("it may drain");
+        session.on_message(WorkerMessage::Draining { received_max: None }).expect("it may drain");
         assert_eq!(session.on_end(), Ending::Left);
         assert_eq!(session.on_message(report(1)), Err(Refusal::Closed));
     }

@@ -134,6 +134,8 @@ struct Agent {
     /// The connection that bytes go on, shown to slots.
     channel: watch::Sender<Option<Channel>>,
     backoff: Backoff,
+    /// Since when the present session lives.
+    welcomed: Option<Instant>,
     /// The origin of every [`Moment`].
     start: Instant,
     drain_by: Option<Instant>,
@@ -193,6 +195,7 @@ impl Agent {
             up: None,
             channel,
             backoff: Backoff::new(reconnect),
+            welcomed: None,
             start: Instant::now(),
             drain_by: None,
             has_left: false,
@@ -248,7 +251,7 @@ impl Agent {
                 }
                 self.tell(Event::Received(message));
                 if self.session.is_live() && !was_live {
-                    self.backoff.reset();
+                    self.welcomed = Some(Instant::now());
                     log::coordinator_found(&self.coordinators[self.present].0);
                 }
             }
@@ -267,6 +270,9 @@ impl Agent {
     /// Gives the present link up, and tries the next coordinator after a while.
     fn reconnect(&mut self, why: &dyn std::error::Error) {
         let coordinator = &self.coordinators[self.present].0;
+        if let Some(welcomed) = self.welcomed.take() {
+            self.backoff.worked_for(welcomed.elapsed());
+        }
         let retry = self.backoff.after_failure(random());
         log::coordinator_away(coordinator, self.backoff.failures(), retry, why);
         self.up = None;
@@ -310,7 +316,9 @@ impl Agent {
             WorkerMessage::Heartbeat(_)
             | WorkerMessage::Progress { .. }
             | WorkerMessage::CheckpointStored { .. } => true,
-            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining => false,
+            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining { .. } => {
+                false
+            }
         };
         if may_be_lost && up.capacity() <= link::UP_MAX / 2 + 2 {
             return;

@@ -366,7 +366,8 @@ impl Session {
             self.on_acknowledged(number, effects);
         }
         if self.life == Life::Draining && self.is_live() {
-            effects.push(Effect::Send(WorkerMessage::Draining));
+            let received_max = self.received_max;
+            effects.push(Effect::Send(WorkerMessage::Draining { received_max }));
         }
     }
 
@@ -493,7 +494,8 @@ impl Session {
         }
         self.life = Life::Draining;
         if self.is_live() {
-            effects.push(Effect::Send(WorkerMessage::Draining));
+            let received_max = self.received_max;
+            effects.push(Effect::Send(WorkerMessage::Draining { received_max }));
         }
         let mut waiting = Vec::new();
         for (&lease, held) in &self.held {

@@ -105,7 +105,9 @@ fn word(effect: &Effect) -> String {
             } => {
                 format!("#{number} {lease} {how:?} with {}", milestones.len())
             }
-            WorkerMessage::Draining => "draining".to_owned(),
+            WorkerMessage::Draining { received_max } => {
+                format!("draining from {:?}", received_max.map(LeaseId::number))
+            }
         },
         Effect::Start { slot, lease, .. } => format!("start {} on {}", lease.id, slot.0),
         Effect::Stop { slot, how } => format!("stop {} {how:?}", slot.0),
@@ -251,7 +253,8 @@ fn a_cancelled_lease_that_trains_is_dropped_and_ends_as_its_slot_says() {
 #[test]
 fn a_drain_hands_back_what_waits_checkpoints_what_trains_and_leaves_when_all_is_acknowledged() {
     let mut session = live(1, [granted(&[1, 2, 3])]);
-    let wanted = ["draining", "stop 0 Checkpoint", "#1 2 HandedBack with 0", "#2 3 HandedBack with 0"];
+    let wanted =
+        ["draining from Some(3)", "stop 0 Checkpoint", "#1 2 HandedBack with 0", "#2 3 HandedBack with 0"];
     check(&mut session, Event::DrainRequested, &wanted);
     check(&mut session, Event::DrainRequested, &[]);
     let checkpoint = CheckpointName { step: Step::new(12), blob: ContentHash::of(b"state") };
@@ -266,7 +269,7 @@ fn a_drain_hands_back_what_waits_checkpoints_what_trains_and_leaves_when_all_is_
 #[test]
 fn a_drain_that_the_coordinator_asks_for_is_the_same() {
     let mut session = live(1, []);
-    check(&mut session, Event::Received(CoordinatorMessage::Drain), &["draining", "leave"]);
+    check(&mut session, Event::Received(CoordinatorMessage::Drain), &["draining from None", "leave"]);
 }
 
 #[test]
@@ -282,7 +285,7 @@ fn a_drain_goes_on_after_a_reconnect_and_hands_back_what_is_granted_meanwhile() 
     check(&mut session, Event::DrainRequested, &["stop 0 Checkpoint"]);
     session.handle(START, over(1, LeaseEnd::HandedBack));
     check(&mut session, Event::Connected, &["hello [1] of Some(1)"]);
-    check(&mut session, welcomed(None), &["draining", "#1 1 HandedBack with 1"]);
+    check(&mut session, welcomed(None), &["draining from Some(1)", "#1 1 HandedBack with 1"]);
     check(&mut session, granted(&[2]), &["#2 2 HandedBack with 0"]);
     check(&mut session, acknowledged(2), &["leave"]);
 }
