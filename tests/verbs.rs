@@ -307,7 +307,8 @@ fn bad_input_is_refused_by_what_and_where_before_anything_is_trained() {
         (
             "plan --nodes 8 --batch-size 4 --unrollings 3 --epochs 1000000000000 --steps-per-epoch 2"
                 .to_owned(),
-            "error: 1000000000000 epochs at 8/4/3 are 2^40 steps or more in --epochs 1000000000000",
+            "error: 1000000000000 epochs at 8/4/3 are 2^40 steps or more in --epochs 1000000000000\n  \
+             help: take fewer `epochs`, or fewer `steps_per_epoch`",
         ),
         (
             format!("plan {GRID} --corpus odd.txt"),
