@@ -1,20 +1,24 @@
 //! The scheduler, event by event: data in, effects out, invariants after each.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 use slalom_common::answer::TrialRow;
 use slalom_common::axis::Axis;
 use slalom_common::filter::Filter;
 use slalom_common::grid::{Axes, Grid};
-use slalom_common::id::{ContentHash, WorkerName};
-use slalom_common::message::PROTOCOL_VERSION;
-use slalom_common::outcome::{FailureReason, Perplexity};
-use slalom_common::run::Family;
+use slalom_common::id::{ContentHash, LeaseId, MessageNumber, Step, SweepName, WorkerName};
+use slalom_common::message::{
+    CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report, Welcome,
+};
+use slalom_common::outcome::{FailureReason, Measured, Milestone, Perplexity};
+use slalom_common::run::{Family, Run};
 use slalom_common::settings::TrainingSettings;
-use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch};
+use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
 use slalom_common::trials;
+use slalom_common::wire::WANTED_STEPS_MAX;
 
+use super::effect::{Leaving, Reply};
+use super::event::{RequestId, Saying, StreamId};
+use super::grants::{GRANT_LEASES_MAX, GRANT_STEPS_MAX, send_grants};
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(30);
