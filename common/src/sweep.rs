@@ -217,7 +217,7 @@ impl Sweep {
                 size.runs += 1;
                 // Seeds are the fastest digit: what holds for one holds for its neighbours, unless a filter reads seeds.
                 if checked != Some((at.shape, count, epochs_max)) {
-                    self.check_run(at.shape, count, epochs_max, train_chars)?;
+                    self.check_run(&at, count, epochs_max, train_chars)?;
                     checked = Some((at.shape, count, epochs_max));
                 }
             }
@@ -232,11 +232,12 @@ impl Sweep {
 
     fn check_run(
         &self,
-        shape: Shape,
+        at: &Coordinates,
         trials: u64,
         epochs_max: u64,
         train_chars: u64,
     ) -> Result<(), SweepError> {
+        let shape = at.shape;
         if u64::from(shape.batch_size) > train_chars {
             return Err(SweepError::BatchLargerThanText { batch_size: shape.batch_size, train_chars });
         }
@@ -245,7 +246,11 @@ impl Sweep {
             return Err(SweepError::TooManySteps { epochs: epochs_max, shape });
         };
         let curve = steps.checked_div(self.draft.eval_every).unwrap_or(0);
-        let wanted = trials + curve;
+        // Trials that lie on the curve are wanted once: looked at only where that may matter.
+        let wanted = match trials + curve {
+            sum if sum > WANTED_STEPS_MAX && curve <= WANTED_STEPS_MAX => self.wanted_steps(at).len() as u64,
+            sum => sum,
+        };
         if wanted > WANTED_STEPS_MAX {
             return Err(SweepError::TooManyWantedSteps { wanted });
         }

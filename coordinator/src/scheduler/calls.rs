@@ -27,18 +27,11 @@ impl Scheduler {
         }
         let name = sweep.name().clone();
         let Some(index) = self.ledger.find_sweep(&name) else {
-            let size = sweep.size();
-            let work_tflop = sweep.flops().0 / 1e12;
+            let submitted = announcement(&sweep);
             self.record(Record::SweepSubmitted(Box::new(sweep)), effects);
             let index = self.ledger.find_sweep(&name).expect("it was just submitted");
             self.order.add(index, self.ledger.sweep(index));
-            effects.announce(Notice::SweepSubmitted {
-                sweep: name.clone(),
-                trials: size.trials,
-                runs: size.runs,
-                excluded: size.excluded,
-                work_tflop,
-            });
+            effects.announce(submitted);
             if self.ledger.sweep(index).is_done() {
                 self.announce_done(index, effects);
             }
@@ -52,6 +45,9 @@ impl Scheduler {
         if was_cancelled || existing.sweep.policy() != policy {
             self.record(Record::SweepResubmitted { sweep: name.clone(), policy }, effects);
             self.order.add(index, self.ledger.sweep(index));
+        }
+        if was_cancelled {
+            effects.announce(announcement(&sweep));
         }
         Reply::Submitted { sweep: name, created: was_cancelled }
     }
@@ -106,5 +102,17 @@ impl Scheduler {
         Reply::NoSuchSweep {
             known: self.ledger.sweeps().map(|(_, entry)| entry.sweep.name().clone()).collect(),
         }
+    }
+}
+
+/// That `sweep` is active from now on, for the first time or again.
+fn announcement(sweep: &Sweep) -> Notice {
+    let size = sweep.size();
+    Notice::SweepSubmitted {
+        sweep: sweep.name().clone(),
+        trials: size.trials,
+        runs: size.runs,
+        excluded: size.excluded,
+        work_tflop: sweep.flops().0 / 1e12,
     }
 }

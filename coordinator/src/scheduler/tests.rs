@@ -582,6 +582,7 @@ fn cancelling_ends_a_lease_only_if_no_other_active_sweep_wants_the_run() {
     let (reply, effects) = world.submit(sweep("b"));
     assert_eq!(reply, Reply::Submitted { sweep: name("b"), created: true });
     assert_eq!(grants(&effects).len(), 1, "submitting it again makes it active");
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::SweepSubmitted { .. })));
 }
 
 #[test]
@@ -652,6 +653,23 @@ fn runs_retried_after_a_restart_are_leased() {
     let request = RequestId(world.fresh());
     let effects = world.handle(Event::Retry { request, sweep: name("a") });
     assert_eq!(grants(&effects).len(), 4);
+}
+
+#[test]
+fn what_a_run_was_trained_to_for_another_sweep_is_not_how_far_this_one_is() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    for lease in grants(&effects) {
+        world.finish(&mut hill, &lease);
+    }
+    let mut finer = draft("b");
+    let axes = Axes { epochs: axis(&[500, 750]), ..finer.blocks[0].axes().clone() };
+    finer.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    world.submit(Sweep::new(finer).expect("a valid sweep"));
+    let index = world.scheduler.ledger().find_sweep(&name("b")).expect("a known sweep");
+    let rows = world.scheduler.run_rows(index, 0..4, &[], None).expect("no filter");
+    assert!(rows.iter().all(|row| (row.step, row.steps) == (Step::new(500), Step::new(750))), "{rows:?}");
 }
 
 /// L3: one bad machine must not fail what others can train.

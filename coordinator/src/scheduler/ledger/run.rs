@@ -148,11 +148,16 @@ impl RunEntry {
         }
     }
 
-    /// The furthest step known: of an answer or a checkpoint.
-    pub fn step_known(&self) -> Step {
-        let answered = self.answers.last_key_value().map(|(&step, _)| step);
-        let kept = self.checkpoints.iter().map(|checkpoint| checkpoint.step).max();
-        answered.max(kept).unwrap_or(Step::new(0))
+    /// How far the run is towards `wanted`, ascending: to the last answer before the first that lacks one, or to the
+    /// checkpoint that it can go on from there. What it was trained to beyond that, for another sweep, is no help.
+    pub fn step_towards(&self, wanted: &[Step]) -> Step {
+        let start = Step::new(0);
+        let Some(missing) = wanted.iter().position(|&step| self.answer(step).is_none()) else {
+            return wanted.last().copied().unwrap_or(start);
+        };
+        let answered = missing.checked_sub(1).map_or(start, |before| wanted[before]);
+        let kept = self.checkpoints.iter().map(|checkpoint| checkpoint.step);
+        kept.filter(|&step| step <= wanted[missing]).fold(answered, Step::max)
     }
 }
 
