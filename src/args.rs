@@ -6,16 +6,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use slalom_common::answer::RunState;
 use slalom_common::axis::{Axis, whole_number};
 use slalom_common::duration;
 use slalom_common::filter::{Filter, FilterError, Name};
 use slalom_common::id::SweepName;
-use slalom_coordinator::config::{CoordinatorArgs, LogFormat};
+use slalom_common::log::args::LogArgs;
+use slalom_common::wire::SLOTS_MAX;
+use slalom_coordinator::config::CoordinatorArgs;
 use slalom_worker::config::{WorkerArgs, coordinator_url};
 use slalom_worker::kernels::IsaName;
 
+use crate::failure::{Shown, refused_flag};
 use crate::help;
 use crate::output::Mode;
 use crate::spec::flags::{CorpusArgs, SpecArgs, TrainingArgs};
@@ -33,11 +37,43 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What was typed. Help, version and usage errors end the process here, as clap words them.
-    pub(crate) fn parse_or_exit() -> Self {
-        let matches = command().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// What was typed. Help and version end the process here, as clap prints them.
+    ///
+    /// # Errors
+    /// What cannot be meant, and why.
+    pub(crate) fn parse() -> Result<Self, Shown> {
+        let parsed = command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => {
+                let typed: Vec<String> =
+                    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+                refused(&error, &typed)
+            }
+        })
     }
+}
+
+/// A usage error as it is shown, with the variable that a value which nobody typed came from.
+fn refused(error: &clap::Error, typed: &[String]) -> Shown {
+    let mut command = command();
+    command.build();
+    let verb = typed.first().filter(|word| command.find_subcommand(word).is_some());
+    let mut shown =
+        Shown::of_usage(error, &verb.map_or_else(|| "slalom".to_owned(), |verb| format!("slalom {verb}")));
+    let flag = refused_flag(error).filter(|flag| {
+        let long = format!("--{flag}");
+        !typed.iter().any(|word| word.split('=').next() == Some(long.as_str()))
+    });
+    if let (Some(flag), Some(verb)) = (flag, verb.and_then(|verb| command.find_subcommand(verb)))
+        && let Some(arg) = verb.get_arguments().find(|arg| arg.get_long() == Some(flag))
+        && let Some(variable) = arg.get_env()
+    {
+        shown.what += &format!(" in the variable {}", variable.to_string_lossy());
+    }
+    shown
 }
 
 /// The whole grammar, its verbs in groups.
@@ -127,6 +163,7 @@ pub(crate) enum CorpusVerb {
 }
 
 #[derive(Args)]
+#[command(mut_arg("log_dir", |flag| flag.help("Folder for log files, one a day [default: .store in DIR]")))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
@@ -135,7 +172,7 @@ pub(crate) struct RunArgs {
     pub(crate) dir: DirArgs,
 
     /// Runs to train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     pub(crate) slots: Option<u32>,
 
     #[command(flatten)]
@@ -150,29 +187,8 @@ pub(crate) struct RunArgs {
           value_parser = duration::parse)]
     pub(crate) checkpoint_every: Duration,
 
-    /// Lines for people or for machines
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "SLALOM_LOG_FORMAT",
-        default_value = "text",
-        help_heading = "Log"
-    )]
-    pub(crate) log_format: LogFormat,
-
-    /// Folder for log files, one a day [default: .store in DIR]
-    #[arg(long, value_name = "DIR", env = "SLALOM_LOG_DIR", help_heading = "Log")]
-    pub(crate) log_dir: Option<PathBuf>,
-
-    /// Which events: a level, or target=level, comma between
-    #[arg(
-        long = "log",
-        value_name = "FILTER",
-        env = "SLALOM_LOG",
-        default_value = "info",
-        help_heading = "Log"
-    )]
-    pub(crate) log_filter: String,
+    #[command(flatten, next_help_heading = "Log")]
+    pub(crate) log: LogArgs,
 }
 
 #[derive(Args)]
@@ -184,7 +200,7 @@ pub(crate) struct PlanArgs {
     pub(crate) at: WhereArgs,
 
     /// Runs that this machine would train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     pub(crate) slots: Option<u32>,
 
     #[command(flatten)]

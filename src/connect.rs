@@ -55,6 +55,8 @@ impl fmt::Display for Who {
 pub(crate) enum Needs {
     /// What is recorded: a closed store will do.
     Records,
+    /// To change what is recorded: so will it.
+    Change,
     /// Somebody who goes on when the verb is over.
     Life,
 }
@@ -77,21 +79,19 @@ pub(crate) enum ConnectError {
 
 impl ConnectError {
     /// What to do about it.
-    pub(crate) fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> &'static str {
         match self {
-            Self::Unreachable { addresses, .. } if addresses == DEFAULT_ADDRESS => Some(
+            Self::Unreachable { addresses, .. } if addresses == DEFAULT_ADDRESS => {
                 "`slalom coordinator` starts one here; --coordinator names another, --dir the folder of a `slalom run`"
-                    .to_owned(),
-            ),
-            Self::NobodyWorks { .. } => Some(
+            }
+            Self::NobodyWorks { .. } => {
                 "`slalom run` goes on with a sweep that it began, `slalom coordinator` starts a coordinator; \
                  --coordinator names one elsewhere"
-                    .to_owned(),
-            ),
-            Self::Unreachable { .. } => {
-                Some("`slalom coordinator` starts one on that machine; is the address right, and the port open?".to_owned())
             }
-            Self::Address { .. } | Self::NoAddress => Some("addresses are HOST:PORT or http://HOST:PORT".to_owned()),
+            Self::Unreachable { .. } => {
+                "`slalom coordinator` starts one on that machine; is the address right, and the port open?"
+            }
+            Self::Address { .. } | Self::NoAddress => "addresses are HOST:PORT or http://HOST:PORT",
             Self::Local(error) => error.help(),
         }
     }
@@ -162,7 +162,8 @@ impl CallError {
             Self::Gone { who: Who::Coordinator { .. }, .. } => {
                 Some("what it acknowledged is safe; try again when it is back".to_owned())
             }
-            Self::Gone { .. } | Self::Refused { .. } => None,
+            Self::Gone { .. } => Some("`slalom run` of the same sweep goes on where it stopped".to_owned()),
+            Self::Refused { .. } => None,
             Self::Failed { .. } => Some("its log says more".to_owned()),
             Self::Malformed { .. } => {
                 Some("are this program and the coordinator of the same version?".to_owned())
@@ -236,7 +237,7 @@ impl People {
         if needs == Needs::Life || !local::has_store(dir) {
             return Ok(None);
         }
-        match Self::in_store(dir).await {
+        match Self::in_store(dir, needs).await {
             // Whoever has it was beginning to serve.
             Err(ConnectError::Local(LocalError::InUse { dir, pid })) => match Self::at_run(&dir).await {
                 Some(people) => Ok(Some(people)),
@@ -254,8 +255,11 @@ impl People {
         Some(Self { who, client, opened: None })
     }
 
-    async fn in_store(dir: &Path) -> Result<Self, ConnectError> {
-        let opened = OpenStore::for_reading(dir).await?;
+    async fn in_store(dir: &Path, needs: Needs) -> Result<Self, ConnectError> {
+        let opened = match needs {
+            Needs::Change => OpenStore::for_changing(dir).await?,
+            Needs::Records | Needs::Life => OpenStore::for_reading(dir).await?,
+        };
         Ok(Self {
             who: Who::Store { dir: dir.to_owned() },
             client: limited(opened.channel()),

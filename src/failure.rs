@@ -3,11 +3,17 @@
 use std::error::Error;
 use std::io;
 
+use clap::error::{ContextKind, ContextValue};
+use slalom_common::corpus::cache::CacheError;
 use slalom_common::corpus::source::CorpusError;
+use slalom_common::log::LogError;
 
 use crate::connect::{CallError, ConnectError};
 use crate::local::LocalError;
 use crate::spec::error::{Fault, SpecError};
+
+/// What to do where a cache is needed and neither flag nor variable nor home says where it is.
+pub(crate) const NO_CACHE: &str = "give one with --cache DIR, or set HOME";
 
 /// How a process ends (CLI.md, Output).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +92,31 @@ impl Shown {
         }
         Some(shown)
     }
+
+    /// What clap refuses of what was typed, in the two lines of all other errors: its first paragraph, and its tips or
+    /// else where to read on. `verb` is what was typed before the first flag.
+    pub(crate) fn of_usage(error: &clap::Error, verb: &str) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n");
+        let first = paragraphs.next().unwrap_or_default();
+        let what = first.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let tips: Vec<&str> =
+            paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+        let help = if tips.is_empty() {
+            format!("`{verb} --help` says what it takes, with an example")
+        } else {
+            tips.join("; ")
+        };
+        Self { what: what.trim_start_matches("error: ").to_owned(), help: Some(help), exit: Exit::Usage }
+    }
+}
+
+/// The flag whose value clap refuses, without its dashes.
+pub(crate) fn refused_flag(error: &clap::Error) -> Option<&str> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(flag) => flag.strip_prefix("--")?.split([' ', '=']).next(),
+        _ => None,
+    }
 }
 
 fn is_closed_pipe(cause: &(dyn Error + 'static)) -> bool {
@@ -105,10 +136,13 @@ fn advice(cause: &(dyn Error + 'static)) -> Option<(Option<String>, Exit)> {
         return Some(corpus_advice(error));
     }
     if let Some(error) = cause.downcast_ref::<ConnectError>() {
-        return Some((error.help(), Exit::Error));
+        return Some((Some(error.help().to_owned()), Exit::Error));
     }
     if let Some(error) = cause.downcast_ref::<LocalError>() {
-        return Some((error.help(), Exit::Error));
+        return Some((Some(error.help().to_owned()), Exit::Error));
+    }
+    if let Some(LogError::Directory { .. }) = cause.downcast_ref() {
+        return Some((Some("give another folder with --dir or --log-dir".to_owned()), Exit::Error));
     }
     let error = cause.downcast_ref::<CallError>()?;
     Some((error.help(), if error.is_usage() { Exit::Usage } else { Exit::Error }))
@@ -116,6 +150,7 @@ fn advice(cause: &(dyn Error + 'static)) -> Option<(Option<String>, Exit)> {
 
 fn corpus_advice(error: &CorpusError) -> (Option<String>, Exit) {
     match error {
+        CorpusError::NoCache { .. } => (Some(NO_CACHE.to_owned()), Exit::Error),
         CorpusError::Text8NotFetched { .. } => {
             (Some("`slalom corpus fetch text8` downloads it, once".to_owned()), Exit::Error)
         }
@@ -133,12 +168,20 @@ fn corpus_advice(error: &CorpusError) -> (Option<String>, Exit) {
             Some("a corpus is `synthetic`, `text8`, `sha256:HEX` or the path of a .txt or .zip".to_owned()),
             Exit::Error,
         ),
-        CorpusError::Folder { .. }
-        | CorpusError::Empty { .. }
-        | CorpusError::TooLarge { .. }
-        | CorpusError::Archive { .. }
-        | CorpusError::Chars { .. } => (None, Exit::Usage),
-        CorpusError::Cache(_) => (None, Exit::Error),
+        CorpusError::Folder { .. } | CorpusError::Empty { .. } | CorpusError::Archive { .. } => (
+            Some("a corpus is a .txt of the 27 symbols, or a .zip with one such file in it".to_owned()),
+            Exit::Usage,
+        ),
+        CorpusError::TooLarge { .. } => {
+            (Some("take a part of it, as a file of its own".to_owned()), Exit::Usage)
+        }
+        CorpusError::Chars { .. } => {
+            (Some("leave `chars` (--corpus-chars) out, or give less".to_owned()), Exit::Usage)
+        }
+        CorpusError::Cache(CacheError::Corrupt { .. }) => (None, Exit::Error),
+        CorpusError::Cache(CacheError::Read { .. } | CacheError::Write { .. }) => {
+            (Some("another folder for corpora can be given with --cache DIR".to_owned()), Exit::Error)
+        }
     }
 }
 

@@ -10,19 +10,22 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, test_kill_process};
+use slalom_common::id::{RunKey, StoreId};
 use slalom_common::run::NUMERICS;
 use slalom_coordinator::driver::{Driver, DriverError, Stopped};
 use slalom_coordinator::scheduler::Settings;
 use slalom_coordinator::scheduler::order::Serve;
+use slalom_coordinator::scheduler::record::Record;
 use slalom_coordinator::service::{self, ServeError};
-use slalom_coordinator::store::StoreError;
 use slalom_coordinator::store::blobs::{BlobError, Blobs};
 use slalom_coordinator::store::sqlite::SqliteStore;
+use slalom_coordinator::store::{Stamped, Store, StoreError};
 use slalom_worker::agent::{self, AgentConfig, AgentError, Shutdown};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -33,6 +36,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(30);
 /// Between two progress lines in the log.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// Of a store that is opened without workers, where nobody asks for any.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// How long a verb waits for another that has the store open for a moment.
 const BUSY_FOR: Duration = Duration::from_secs(5);
 /// Between two looks whether that is over.
@@ -71,24 +76,24 @@ impl LocalError {
     }
 
     /// What to do about it.
-    pub(crate) fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> &'static str {
         match self {
-            Self::InUse { .. } => {
-                Some("wait until that is over, or give another folder with --dir".to_owned())
-            }
+            Self::InUse { .. } => "wait until that is over, or give another folder with --dir",
             Self::Store { source, .. } => match **source {
-                StoreError::Corrupt { .. } | StoreError::Foreign { .. } => Some(
-                    "nothing was changed; bring back a copy of the folder, or begin anew in another with --dir".to_owned(),
-                ),
-                StoreError::Newer { .. } => Some("use the newer slalom, or another folder with --dir".to_owned()),
-                StoreError::DiskFull(_) => Some("make room; nothing recorded is lost".to_owned()),
-                StoreError::NoWriteAheadLog(_) => Some("give a folder on a local disk with --dir".to_owned()),
-                _ => Some("give another folder with --dir".to_owned()),
+                StoreError::Corrupt { .. } | StoreError::Foreign { .. } => {
+                    "nothing was changed; bring back a copy of the folder, or begin anew in another with --dir"
+                }
+                StoreError::Newer { .. } => "use the newer slalom, or another folder with --dir",
+                StoreError::DiskFull(_) => "make room; nothing recorded is lost",
+                StoreError::NoWriteAheadLog(_) => "give a folder on a local disk with --dir",
+                _ => "give another folder with --dir",
             },
             Self::Blobs { .. } | Self::Serving { .. } => {
-                Some("make room, or give another folder with --dir; the same command goes on".to_owned())
+                "make room, or give another folder with --dir; the same command goes on"
             }
-            Self::Stopped(_) | Self::Listen(_) | Self::Serve(_) | Self::Worker(_) | Self::Panicked(_) => None,
+            Self::Stopped(_) | Self::Listen(_) | Self::Serve(_) | Self::Worker(_) | Self::Panicked(_) => {
+                "nothing recorded is lost: the same command goes on; the log in .store says more"
+            }
         }
     }
 }
@@ -147,12 +152,22 @@ pub(crate) struct OpenStore {
 }
 
 impl OpenStore {
-    /// The store in `dir`, without workers. Who held leases in its former life is gone: it died with its `slalom run`.
+    /// The store in `dir`, without workers, for verbs that read: nothing is written, so a full disk or a folder that may not be
+    /// written to later is no obstacle. Who held leases in its former life is gone: it died with its `slalom run`.
     ///
     /// # Errors
     /// If another process keeps it open, or it cannot be read.
     pub(crate) async fn for_reading(dir: &Path) -> Result<Self, LocalError> {
-        Self::open(dir, Serve::All, Duration::from_secs(60)).await
+        let store = Box::new(Unwritten(Self::store(dir).await?));
+        Self::with(dir, store, Serve::All, CHECKPOINT_EVERY).await
+    }
+
+    /// As [`OpenStore::for_reading`], for verbs that change what is recorded.
+    ///
+    /// # Errors
+    /// If another process keeps it open, or it cannot be read.
+    pub(crate) async fn for_changing(dir: &Path) -> Result<Self, LocalError> {
+        Self::open(dir, Serve::All, CHECKPOINT_EVERY).await
     }
 
     /// The store in `dir`, made if need be.
@@ -164,7 +179,16 @@ impl OpenStore {
         serve: Serve,
         checkpoint_every: Duration,
     ) -> Result<Self, LocalError> {
-        let store = Self::store(dir).await?;
+        let store = Box::new(Self::store(dir).await?);
+        Self::with(dir, store, serve, checkpoint_every).await
+    }
+
+    async fn with(
+        dir: &Path,
+        store: Box<dyn Store>,
+        serve: Serve,
+        checkpoint_every: Duration,
+    ) -> Result<Self, LocalError> {
         let blobs = Blobs::open(&store_dir(dir))
             .map_err(|source| LocalError::Blobs { dir: dir.to_owned(), source })?;
         let settings = Settings {
@@ -175,8 +199,8 @@ impl OpenStore {
             numerics: NUMERICS,
             serve,
         };
-        let (driver, task) = Driver::start(settings, Box::new(store), Arc::new(blobs))
-            .map_err(|source| LocalError::of(dir, source))?;
+        let (driver, task) =
+            Driver::start(settings, store, Arc::new(blobs)).map_err(|source| LocalError::of(dir, source))?;
         driver.former_workers_gone().await?;
         Ok(Self { dir: dir.to_owned(), driver, task })
     }
@@ -205,6 +229,11 @@ impl OpenStore {
         service::in_process(self.driver.clone())
     }
 
+    /// Why a commit is still being tried, while it is.
+    pub(crate) fn stalled(&self) -> watch::Receiver<Option<String>> {
+        self.driver.stalled()
+    }
+
     /// Commits what came before, and closes the store.
     ///
     /// # Errors
@@ -212,6 +241,27 @@ impl OpenStore {
     pub(crate) async fn close(self) -> Result<(), LocalError> {
         self.driver.stop().await;
         ended(&self.dir, self.task.await)
+    }
+}
+
+/// A store that is read, and forgets what is appended with the process that appended it.
+struct Unwritten(SqliteStore);
+
+impl Store for Unwritten {
+    fn append(&mut self, _: &[Record], _: SystemTime) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn id(&self) -> StoreId {
+        self.0.id()
+    }
+
+    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+        self.0.load()
+    }
+
+    fn history(&mut self, run: &RunKey) -> Result<Vec<Stamped>, StoreError> {
+        self.0.history(run)
     }
 }
 

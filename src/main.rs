@@ -27,7 +27,10 @@ mod output;
 mod spec;
 
 fn main() -> ExitCode {
-    let Cli { verb, output } = Cli::parse_or_exit();
+    let Cli { verb, output } = match Cli::parse() {
+        Ok(cli) => cli,
+        Err(refused) => return ExitCode::from(show(&refused) as u8),
+    };
     let output = Output::new(output);
     let ended = match verb {
         Verb::Coordinator(args) => return slalom_coordinator::process::run(&args),

@@ -2,9 +2,11 @@
 //! are `tests/system`'s.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -92,6 +94,13 @@ impl Said {
     fn mentions(self, words: &str) -> Self {
         assert!(self.stderr().contains(words), "{}\n--\n{}", self.line, self.stderr());
         self
+    }
+
+    /// Standard error is `error: ...` and `  help: ...`, a line each.
+    fn is_an_error_with_help(&self) -> bool {
+        let stderr = self.stderr();
+        let lines: Vec<&str> = stderr.lines().collect();
+        matches!(lines[..], [error, help] if error.starts_with("error: ") && help.starts_with("  help: "))
     }
 
     fn json_lines(&self) -> Vec<Value> {
@@ -208,6 +217,24 @@ fn train_prints_an_object_for_each_step_and_each_evaluation() {
     assert_eq!(evaluated, [&json!(2), &json!(4)]);
 }
 
+/// Whoever reads the lines sees a step when it is done, and no half of one when the training is interrupted.
+#[test]
+fn train_prints_whole_lines_as_it_goes() {
+    let person = Person::new();
+    let mut child = person
+        .command(&format!("{TRAIN} --steps 1000000000 --output json"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+    let mut said = String::new();
+    lines.read_line(&mut said).expect("a line");
+    child.kill().expect("it trains");
+    lines.read_to_string(&mut said).expect("UTF-8");
+    child.wait().expect("it ends");
+    assert!(said.ends_with("}\n"), "{}", said.lines().last().unwrap_or_default());
+}
+
 #[test]
 fn train_says_the_same_on_every_instruction_set_and_another_thing_for_another_seed() {
     let person = Person::new();
@@ -269,8 +296,19 @@ fn bad_input_is_refused_by_what_and_where_before_anything_is_trained() {
         ),
         (
             format!("run {GRID} --exclude 'nodes == 8'"),
-            "error: nothing to run: all 1 trials are excluded in --exclude 'nodes == 8'\n  \
+            "error: nothing to run: its only trial is excluded in --exclude 'nodes == 8'\n  \
              help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            format!("plan {GRID} --seeds 2 --exclude 'nodes == 8'"),
+            "error: nothing to run: all 2 trials are excluded in --exclude 'nodes == 8'\n  \
+             help: leave out an expression of `exclude`, or widen an axis",
+        ),
+        (
+            "plan --nodes 8 --batch-size 4 --unrollings 3 --epochs 1000000000000 --steps-per-epoch 2"
+                .to_owned(),
+            "error: 1000000000000 epochs at 8/4/3 are 2^40 steps or more in --epochs 1000000000000\n  \
+             help: take fewer `epochs`, or fewer `steps_per_epoch`",
         ),
         (
             format!("plan {GRID} --corpus odd.txt"),
@@ -318,6 +356,32 @@ fn what_cannot_be_had_is_an_error_and_not_a_usage_error() {
         .mentions("\n  help: ");
 }
 
+/// Without HOME, `SLALOM_CACHE` and --cache.
+#[test]
+fn a_cache_is_asked_for_only_where_one_is_needed() {
+    let person = Person::new();
+    person.writes("text.txt", &"the quick brown fox ".repeat(100));
+    let homeless = |line: &str| {
+        let mut command = person.command(line);
+        let output = command.env_remove("SLALOM_CACHE").output().expect("the program starts");
+        Said { line: line.to_owned(), output }
+    };
+    homeless("corpus info").ends(0);
+    homeless("corpus info text.txt").ends(0);
+    homeless(&format!("{TRAIN} --steps 2 --valid-size 100")).ends(0);
+    homeless(&format!("plan {GRID}")).ends(0);
+    homeless(&format!("run {GRID} --corpus text.txt")).ends(0);
+    for line in [format!("plan {GRID} --corpus text8"), format!("run {GRID} --name other --corpus text8")] {
+        homeless(&line).complains(
+            1,
+            "error: the corpus `text8` is in a cache, and there is no folder for one\n  \
+             help: give one with --cache DIR, or set HOME",
+        );
+    }
+    homeless("corpus list").ends(1).mentions("there is no folder for corpora");
+    homeless("corpus fetch text8").ends(1).mentions("  help: give one with --cache DIR, or set HOME");
+}
+
 #[test]
 fn what_is_no_command_is_a_usage_error() {
     let person = Person::new();
@@ -329,10 +393,80 @@ fn what_is_no_command_is_a_usage_error() {
         "runs --where 'epochs > 3'",
         "status 'No Name'",
         "train --nodes 8",
+        "run --log slalom=loud",
+        "coordinator --log slalom=loud",
+        "worker --log slalom=loud",
     ];
     for line in lines {
-        person.types(line).ends(2);
+        let said = person.types(line).ends(2);
+        assert_eq!(said.stdout(), "", "{line}");
+        if !line.is_empty() {
+            assert!(said.is_an_error_with_help(), "{line}\n--\n{}", said.stderr());
+        }
     }
+    person.types("run --node 8").complains(
+        2,
+        "error: unexpected argument '--node' found\n  help: a similar argument exists: '--nodes'",
+    );
+    let by_variable =
+        person.command(&format!("{TRAIN} --steps 1")).env("SLALOM_ISA", "mmx").output().expect("it starts");
+    let complaint = String::from_utf8_lossy(&by_variable.stderr);
+    assert!(complaint.contains(" in the variable SLALOM_ISA\n"), "{complaint}");
+}
+
+/// What goes wrong is one line of what and where, and one of what to do.
+#[test]
+fn every_complaint_is_two_lines() {
+    let person = Person::new();
+    person.writes("two.zip", "PK\u{3}\u{4} and no more");
+    person.writes("empty.txt", "");
+    person.writes("plain.txt", "some plain text");
+    person.writes("broken.toml", "nodes = [8\n");
+    person.writes("text.toml", "[grid]\nnodes = true\n");
+    person.writes("file", "");
+    fs::create_dir(person.path().join("folder")).expect("room");
+    let lines = [
+        "run absent.toml",
+        "run folder",
+        "run broken.toml",
+        "run text.toml",
+        "plan --nodes 8,8 --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes '' --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes 1..=4:0 --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes 99999999999999999999 --batch-size 4 --unrollings 3 --epochs 5",
+        "plan --nodes 1..=16384 --batch-size 1..=60000 --unrollings 3 --epochs 5",
+        "plan --nodes 8 --batch-size 4 --unrollings 3 --epochs 1000000000000 --steps-per-epoch 100",
+        &format!("plan {GRID} --exclude 'nodes /'"),
+        &format!("plan {GRID} --exclude 'nodes + 1'"),
+        &format!("plan {GRID} --steps-per-epoch half"),
+        &format!("plan {GRID} --corpus synthetic:x"),
+        &format!("plan {GRID} --corpus sha256:0"),
+        &format!("plan {GRID} --corpus synthetic --normalize"),
+        &format!("plan {GRID} --corpus two.zip"),
+        &format!("plan {GRID} --corpus empty.txt"),
+        &format!("plan {GRID} --corpus folder"),
+        &format!("plan {GRID} --corpus-chars 99999999999"),
+        &format!("run {GRID} --dir file"),
+        &format!("{TRAIN} --steps 1 --init absent"),
+        &format!("{TRAIN} --steps 1 --init empty.txt"),
+        &format!("{TRAIN} --steps 1 --final folder"),
+        &format!("{TRAIN} --steps 1099511627776"),
+        "train --nodes 0 --batch-size 4 --unrollings 3 --steps 1",
+        "corpus info plain.txt",
+        "corpus fetch text9",
+        "status --coordinator 127.0.0.1:1",
+    ];
+    for line in lines {
+        let said = person.types(line);
+        let code = said.output.status.code();
+        assert!(
+            matches!(code, Some(1 | 2)) && said.is_an_error_with_help(),
+            "{line}: {code:?}\n--\n{}",
+            said.stderr()
+        );
+        assert_eq!(said.stdout(), "", "{line}");
+    }
+    assert!(!person.path().join("slalom-out").exists(), "nothing was begun");
 }
 
 #[test]
@@ -356,6 +490,52 @@ fn corpus_info_says_what_no_model_can_beat() {
     assert!(info.contains("chars     15, of which the first 4 validate\n"), "{info}");
     assert!(!info.contains("entropy"), "{info}");
     assert_eq!(person.types("corpus list --output json").ends(0).stdout(), "[]\n", "looking caches nothing");
+}
+
+/// Answers one request on loopback with this head and so many zeros, then hangs up; returns the address to ask.
+fn serve_once(head: String, zeros: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/text8.zip", listener.local_addr().expect("bound"));
+    thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("one connection");
+        let mut lines = BufReader::new(peer.try_clone().expect("a second handle")).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        // Who asked may have hung up already: that is what an announcement of another size is for.
+        let _ = peer.write_all(head.as_bytes());
+        let _ = io::copy(&mut io::repeat(0).take(zeros), &mut peer);
+    });
+    url
+}
+
+/// What is served is never the real archive: that one's way into the cache is `slalom_common::corpus::text8`'s to test.
+#[test]
+fn what_is_not_text8_is_refused_in_words_and_leaves_the_cache_as_it_was() {
+    const TEXT8: u64 = 31_344_016;
+    let announced =
+        |bytes: u64| format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
+    let absent = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let cases = [
+        (announced(5000), 5000, "` gives 5000 bytes or more: the archive has 31344016\n"),
+        (announced(TEXT8), 5000, "` was cut off after 5000 of 31344016 bytes: "),
+        (announced(TEXT8), TEXT8, "` gives an archive of SHA-256 "),
+        (absent, 0, "` was answered by HTTP status 404\n"),
+    ];
+    let person = Person::new();
+    for (head, zeros, words) in cases {
+        let url = serve_once(head, zeros);
+        let line = format!("corpus fetch text8 --url {url}");
+        // Nobody listens on port 1: a proxy is not asked for what is on this machine.
+        let output =
+            person.command(&line).env("http_proxy", "http://127.0.0.1:1").output().expect("it starts");
+        Said { line, output }
+            .ends(1)
+            .mentions(&format!("error: `{url}"))
+            .mentions(words)
+            .mentions("\n  help: the cache is as it was; ");
+        assert_eq!(fs::read_dir(person.path().join("cache")).expect("it was made").count(), 0, "{words}");
+    }
+    assert_eq!(person.types("corpus list --output quiet").ends(0).stdout(), "");
+    person.types(&format!("plan {GRID} --corpus text8")).ends(1).mentions("text8 is not in the cache");
 }
 
 #[test]

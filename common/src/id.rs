@@ -44,7 +44,7 @@ number! {
     RunNumber(u64)
 }
 number! {
-    /// A lease; numbers rise over the store's whole life and are never reused (I3).
+    /// A lease; numbers rise over the store's whole life and are never reused (I3). Every store numbers from 1.
     LeaseId(u64)
 }
 number! {
@@ -56,26 +56,39 @@ number! {
     NumericsVersion(u32)
 }
 
-/// One process of one worker: 128 random bits that it draws at start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Incarnation(u128);
+macro_rules! random_bits {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(u128);
 
-impl Incarnation {
-    /// The incarnation of these bits.
-    pub const fn new(bits: u128) -> Self {
-        Self(bits)
-    }
+        impl $name {
+            /// Names the thing of these bits.
+            pub const fn new(bits: u128) -> Self {
+                Self(bits)
+            }
 
-    /// The bare bits.
-    pub const fn bits(self) -> u128 {
-        self.0
-    }
+            /// The bare bits.
+            pub const fn bits(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+    };
 }
 
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
+random_bits! {
+    /// One process of one worker: 128 random bits that it draws at start.
+    Incarnation
+}
+random_bits! {
+    /// One store, and every copy of it: 128 random bits that are drawn when it is made.
+    StoreId
 }
 
 /// The SHA-256 of some content, which is its name in every cache and on the wire.

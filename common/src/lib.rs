@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod axis;
+pub mod chain;
 pub mod checkpoint;
 pub mod corpus;
 pub mod cost;

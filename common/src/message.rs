@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::id::{ContentHash, Incarnation, LeaseId, MessageNumber, NumericsVersion, Step, WorkerName};
+use crate::id::{
+    ContentHash, Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
+};
 use crate::outcome::{FailureReason, Milestone};
 use crate::run::Run;
 
@@ -29,6 +31,8 @@ pub enum WorkerMessage {
     CheckpointStored {
         /// Under which lease.
         lease: LeaseId,
+        /// Of which run: another store numbers its leases from 1 too.
+        run: RunKey,
         /// Where and what.
         checkpoint: CheckpointName,
     },
@@ -38,11 +42,16 @@ pub enum WorkerMessage {
         number: MessageNumber,
         /// Under which lease.
         lease: LeaseId,
+        /// Of which run: another store numbers its leases from 1 too.
+        run: RunKey,
         /// What there is to say.
         report: Report,
     },
     /// The worker takes no more leases and hands back what it holds.
-    Draining,
+    Draining {
+        /// The highest lease received. What was granted above it is handed back with this: it may come too late.
+        received_max: Option<LeaseId>,
+    },
 }
 
 /// Who a worker is and what it holds.
@@ -66,6 +75,8 @@ pub struct Hello {
     pub gflops_per_slot: f64,
     /// What it holds now.
     pub held: LeasesHeld,
+    /// Of the last welcome, whose coordinator granted what is held.
+    pub store: Option<StoreId>,
 }
 
 /// The leases an incarnation holds: waiting, training, or ended with the end not yet acknowledged.
@@ -73,7 +84,7 @@ pub struct Hello {
 pub struct LeasesHeld {
     /// Ascending.
     pub leases: Vec<LeaseId>,
-    /// The highest ever received: only a lease at or below it and absent from `leases` is gone.
+    /// The highest ever received from the present store: only a lease at or below it and absent from `leases` is gone.
     pub received_max: Option<LeaseId>,
 }
 
@@ -147,6 +158,11 @@ pub struct Welcome {
     pub checkpoint_every: Duration,
     /// The last report of this incarnation known to be durable.
     pub acknowledged: Option<MessageNumber>,
+    /// Where leases and answers stand.
+    pub store: StoreId,
+    /// What the worker holds was granted by another store, or by a later state of this one than it was brought back
+    /// to: it forgets its leases, its reports and the highest number received, and goes on as new.
+    pub forget: bool,
 }
 
 /// What a lease is for.

@@ -1,5 +1,7 @@
 //! What is trained: a family of runs, the shape of one, and the key it is known by in every store.
 
+use std::fmt;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::id::{ContentHash, NumericsVersion, RunKey};
@@ -43,6 +45,13 @@ impl Shape {
     /// Predictions per training step.
     pub const fn predictions_per_step(&self) -> u64 {
         self.batch_size as u64 * self.unrollings as u64
+    }
+}
+
+/// `64/32/16`: nodes, `batch_size`, unrollings.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.nodes, self.batch_size, self.unrollings)
     }
 }
 

@@ -101,7 +101,7 @@ pub enum SweepError {
     #[error("{0} runs are more than {RUNS_MAX}")]
     TooManyRuns(u64),
     /// Every trial is excluded.
-    #[error("nothing to run: all {0} trials are excluded")]
+    #[error("nothing to run: {}", all_excluded(*.0))]
     NothingToRun(u64),
     /// Nothing to validate on.
     #[error("`valid_size` is 0: it must be at least 1")]
@@ -128,7 +128,7 @@ pub enum SweepError {
     #[error("`steps_per_epoch` is 0: it must be at least 1")]
     NoSteps,
     /// A run of 2^40 steps or more.
-    #[error("{epochs} epochs at {shape:?} are 2^40 steps or more")]
+    #[error("{epochs} epochs at {shape} are 2^40 steps or more")]
     TooManySteps {
         /// Units of training.
         epochs: u64,
@@ -144,6 +144,13 @@ pub enum SweepError {
     /// No attempt at all.
     #[error("`max_attempts` is 0: it must be at least 1")]
     NoAttempts,
+}
+
+fn all_excluded(trials: u64) -> String {
+    match trials {
+        1 => "its only trial is excluded".to_owned(),
+        several => format!("all {several} trials are excluded"),
+    }
 }
 
 impl Sweep {
@@ -210,7 +217,7 @@ impl Sweep {
                 size.runs += 1;
                 // Seeds are the fastest digit: what holds for one holds for its neighbours, unless a filter reads seeds.
                 if checked != Some((at.shape, count, epochs_max)) {
-                    self.check_run(at.shape, count, epochs_max, train_chars)?;
+                    self.check_run(&at, count, epochs_max, train_chars)?;
                     checked = Some((at.shape, count, epochs_max));
                 }
             }
@@ -225,11 +232,12 @@ impl Sweep {
 
     fn check_run(
         &self,
-        shape: Shape,
+        at: &Coordinates,
         trials: u64,
         epochs_max: u64,
         train_chars: u64,
     ) -> Result<(), SweepError> {
+        let shape = at.shape;
         if u64::from(shape.batch_size) > train_chars {
             return Err(SweepError::BatchLargerThanText { batch_size: shape.batch_size, train_chars });
         }
@@ -238,7 +246,11 @@ impl Sweep {
             return Err(SweepError::TooManySteps { epochs: epochs_max, shape });
         };
         let curve = steps.checked_div(self.draft.eval_every).unwrap_or(0);
-        let wanted = trials + curve;
+        // Trials that lie on the curve are wanted once: looked at only where that may matter.
+        let wanted = match trials + curve {
+            sum if sum > WANTED_STEPS_MAX && curve <= WANTED_STEPS_MAX => self.wanted_steps(at).len() as u64,
+            sum => sum,
+        };
         if wanted > WANTED_STEPS_MAX {
             return Err(SweepError::TooManyWantedSteps { wanted });
         }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use slalom_common::duration;
-use slalom_common::log::{Format, LogSettings};
+use slalom_common::log::args::LogArgs;
 use slalom_common::run::NUMERICS;
 
 use crate::scheduler::Settings;
@@ -51,29 +51,6 @@ pub struct CoordinatorArgs {
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// Where the log goes, and in which form.
-#[derive(Args, Clone, Debug)]
-pub struct LogArgs {
-    /// Lines for people or for machines
-    #[arg(long, value_name = "FORMAT", env = "SLALOM_LOG_FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
-    /// Folder for log files [default: standard error]
-    #[arg(long, value_name = "DIR", env = "SLALOM_LOG_DIR")]
-    pub log_dir: Option<PathBuf>,
-    /// Which events: a level, or target=level, comma between
-    #[arg(long = "log", value_name = "FILTER", env = "SLALOM_LOG", default_value = "info")]
-    pub log_filter: String,
-}
-
-/// The form of a line of log.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
 }
 
 /// A coordinator's settings, once they hold together.
@@ -142,20 +119,6 @@ impl CoordinatorArgs {
                 serve: Serve::All,
             },
         })
-    }
-}
-
-impl LogArgs {
-    /// What the log is set up with.
-    pub fn settings(&self) -> LogSettings {
-        LogSettings {
-            format: match self.log_format {
-                LogFormat::Text => Format::Text,
-                LogFormat::Json => Format::Json,
-            },
-            dir: self.log_dir.clone(),
-            filter: self.log_filter.clone(),
-        }
     }
 }
 

@@ -7,11 +7,12 @@
 //! A failed commit is tried again for ever if the store says that may help (a full disk): nothing leaves meanwhile. Any
 //! other failure ends the loop and with it the process: crash and recover.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use slalom_common::id::{Incarnation, SweepName};
+use slalom_common::id::{ContentHash, Incarnation, SweepName};
+use slalom_common::log::fleet;
 use slalom_common::message::{CoordinatorMessage, Hello};
 use slalom_common::moment::Moment;
 use slalom_common::sweep::Sweep;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::announce::announce;
 use crate::scheduler::effect::{Effect, Effects, Reply};
 use crate::scheduler::event::{Event, RequestId, Saying, StreamId};
+use crate::scheduler::ledger::Ledger;
 use crate::scheduler::record::Record;
 use crate::scheduler::{Scheduler, Settings};
 use crate::store::blobs::Blobs;
@@ -81,11 +83,12 @@ enum Call {
 pub struct Driver {
     inputs: mpsc::Sender<Input>,
     changes: watch::Receiver<u64>,
+    stalled: watch::Receiver<Option<String>>,
     blobs: Arc<Blobs>,
 }
 
 impl Driver {
-    /// Reads the store back and starts the loop.
+    /// Reads the store back, removes the checkpoints that it does not name, and starts the loop.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -94,12 +97,15 @@ impl Driver {
         mut store: Box<dyn Store>,
         blobs: Arc<Blobs>,
     ) -> Result<(Self, JoinHandle<Result<(), DriverError>>), DriverError> {
-        let origin = Instant::now();
         let records = store.load()?;
-        let scheduler = Scheduler::recover(settings, Moment::default(), records);
+        let scheduler = Scheduler::recover(settings, store.id(), Moment::default(), records);
+        remove_unnamed(&blobs, scheduler.ledger());
+        // Only now: the time it took to read the store back is not silence of any worker.
+        let origin = Instant::now();
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (changed, changes) = watch::channel(0);
-        let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs));
+        let (stall, stalled) = watch::channel(None);
+        let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs), stall);
         let task = Task {
             scheduler,
             origin,
@@ -119,7 +125,7 @@ impl Driver {
                 Ok(Err(_)) | Err(_) => outcome.and(Err(DriverError::StoreGone)),
             }
         });
-        Ok((Self { inputs, changes, blobs }, handle))
+        Ok((Self { inputs, changes, stalled, blobs }, handle))
     }
 
     /// Registers a stream whose greeting has been checked. A full or dropped outbox cuts the peer off.
@@ -207,6 +213,11 @@ impl Driver {
         self.changes.clone()
     }
 
+    /// Why the last commit is still being tried, in words, while it is: nothing is acknowledged meanwhile.
+    pub fn stalled(&self) -> watch::Receiver<Option<String>> {
+        self.stalled.clone()
+    }
+
     /// The folder of corpora and checkpoints.
     pub fn blobs(&self) -> &Arc<Blobs> {
         &self.blobs
@@ -257,22 +268,26 @@ impl Task {
         let mut inputs = Vec::with_capacity(BATCH_MAX);
         loop {
             let mut batch = Batch::default();
-            let deadline = self.scheduler.next_deadline().since(Moment::default());
+            let deadline = self.origin + self.scheduler.next_deadline().since(Moment::default());
             tokio::select! {
-                // What has come in is heard before anybody is called silent: a stalled disk makes no worker late.
-                biased;
                 received = self.inputs.recv_many(&mut inputs, BATCH_MAX) => {
                     // Every handle is gone: nobody can ask for anything any more.
                     batch.stops = received == 0;
                 }
-                () = tokio::time::sleep_until((self.origin + deadline).into()) => {
-                    let now = self.now();
-                    let effects = self.scheduler.handle(now, Event::Tick);
-                    self.take(effects, &mut batch);
-                }
+                () = tokio::time::sleep_until(deadline.into()) => (),
             }
             for input in inputs.drain(..) {
                 self.handle(input, &mut batch);
+            }
+            if deadline <= Instant::now() {
+                // Whoever spoke while the disk stalled is heard before anybody is called silent; who speaks from now on
+                // is not, or a steady stream of others' reports would keep the silent alive.
+                for _ in 0..self.inputs.len() {
+                    let Ok(input) = self.inputs.try_recv() else { break };
+                    self.handle(input, &mut batch);
+                }
+                let effects = self.scheduler.handle(self.now(), Event::Tick);
+                self.take(effects, &mut batch);
             }
             if !batch.records.is_empty() {
                 self.commit(batch.records).await?;
@@ -396,21 +411,43 @@ impl Task {
     }
 }
 
+/// Removes the checkpoints that no run could go on from: a crash came between their upload and its record, or between the
+/// record of a newer one and their removal. Nobody is served yet, so none of them is about to be recorded.
+fn remove_unnamed(blobs: &Blobs, ledger: &Ledger) {
+    let named: BTreeSet<ContentHash> = ledger.checkpoints().collect();
+    match blobs.checkpoints() {
+        Ok(here) => {
+            for blob in here.into_iter().filter(|blob| !named.contains(blob)) {
+                remove(blobs, blob);
+            }
+        }
+        Err(error) => fleet::checkpoints_not_removed(None, &error),
+    }
+}
+
+/// A checkpoint that stays costs space, not results.
+fn remove(blobs: &Blobs, blob: ContentHash) {
+    if let Err(error) = blobs.remove_checkpoint(blob) {
+        fleet::checkpoints_not_removed(Some(blob), &error);
+    }
+}
+
 enum Job {
     Append { records: Vec<Record>, at: SystemTime, committed: oneshot::Sender<Result<(), StoreError>> },
-    RemoveCheckpoint { blob: slalom_common::id::ContentHash },
+    RemoveCheckpoint { blob: ContentHash },
 }
 
 fn start_store_thread(
     mut store: Box<dyn Store>,
     blobs: Arc<Blobs>,
+    stall: watch::Sender<Option<String>>,
 ) -> (mpsc::Sender<Job>, std::thread::JoinHandle<()>) {
     let (jobs, mut received) = mpsc::channel(BATCH_MAX);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         while let Some(job) = received.blocking_recv() {
             match job {
                 Job::Append { records, at, committed } => {
-                    let outcome = append(store.as_mut(), &records, at);
+                    let outcome = append(store.as_mut(), &records, at, &stall);
                     let ends = outcome.is_err();
                     // Nobody waits any more only if the driver is over.
                     let _ = committed.send(outcome);
@@ -418,12 +455,7 @@ fn start_store_thread(
                         return;
                     }
                 }
-                Job::RemoveCheckpoint { blob } => {
-                    // A checkpoint that stays costs space, not results.
-                    if let Err(error) = blobs.remove_checkpoint(blob) {
-                        tracing::warn!(%blob, %error, "checkpoint not removed");
-                    }
-                }
+                Job::RemoveCheckpoint { blob } => remove(&blobs, blob),
             }
         }
     });
@@ -431,14 +463,87 @@ fn start_store_thread(
 }
 
 /// Commits for as long as it takes, if waiting may help.
-fn append(store: &mut dyn Store, records: &[Record], at: SystemTime) -> Result<(), StoreError> {
+fn append(
+    store: &mut dyn Store,
+    records: &[Record],
+    at: SystemTime,
+    stall: &watch::Sender<Option<String>>,
+) -> Result<(), StoreError> {
     loop {
         match store.append(records, at) {
             Err(error) if error.may_pass() => {
-                tracing::error!(error = %error, "commit failed, will be tried again");
+                // Once a stall, not once a try: the log may be on the same full disk.
+                if stall.borrow().is_none() {
+                    fleet::commit_failed(COMMIT_RETRY, &error);
+                    stall.send_replace(Some(error.to_string()));
+                }
                 std::thread::sleep(COMMIT_RETRY);
             }
-            outcome => return outcome,
+            outcome => {
+                if stall.borrow().is_some() {
+                    stall.send_replace(None);
+                }
+                return outcome;
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slalom_common::id::{LeaseId, Step, StoreId};
+    use slalom_common::message::{CheckpointName, LeaseKind};
+
+    use super::*;
+    use crate::scheduler::record::Grant;
+    use crate::service::tests::{settings, sweep};
+    use crate::store::blobs::BlobKind;
+    use crate::store::memory::MemoryStore;
+
+    fn put(blobs: &Blobs, kind: BlobKind, bytes: &[u8]) -> ContentHash {
+        let name = ContentHash::of(bytes);
+        let mut upload = blobs.begin(kind, name, bytes.len() as u64).expect("room");
+        upload.write(bytes).expect("room");
+        upload.finish().expect("what was announced");
+        name
+    }
+
+    #[tokio::test]
+    async fn a_start_removes_the_checkpoints_that_no_run_could_go_on_from_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
+        let corpus = put(&blobs, BlobKind::Corpus, b"snow");
+        put(&blobs, BlobKind::Checkpoint, b"uploaded, and then the coordinator was killed");
+        put(&blobs, BlobKind::Checkpoint, b"replaced, and then it was killed");
+        let kept = [b"older", b"newer"].map(|bytes| put(&blobs, BlobKind::Checkpoint, bytes));
+
+        let lease = LeaseId::new(1);
+        let (_, at) = sweep().run_numbers().next().expect("a run");
+        let run = sweep().run(at);
+        let mut records = vec![
+            Record::SweepSubmitted(Box::new(sweep())),
+            Record::RunsLeased {
+                incarnation: Incarnation::new(7),
+                worker: "hill-3".parse().expect("a name"),
+                first: lease,
+                grants: vec![Grant { kind: LeaseKind::Primary, run }],
+            },
+        ];
+        let replaced = ContentHash::of(b"replaced, and then it was killed");
+        for (step, blob) in (1..).zip([replaced].into_iter().chain(kept)) {
+            let checkpoint = CheckpointName { step: Step::new(step), blob };
+            records.push(Record::CheckpointKept { lease, checkpoint });
+        }
+        let mut store = MemoryStore::new(StoreId::new(9));
+        store.append(&records, SystemTime::UNIX_EPOCH).expect("memory");
+
+        let (driver, driving) =
+            Driver::start(settings(), Box::new(store), Arc::clone(&blobs)).expect("whole");
+        let mut expected = kept.to_vec();
+        expected.sort_unstable();
+        assert_eq!(blobs.checkpoints().expect("readable"), expected);
+        assert!(blobs.contains(BlobKind::Corpus, corpus).expect("readable"));
+        driver.stop().await;
+        driving.await.expect("no panic").expect("no failure");
     }
 }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slalom_common::log::fleet;
-use slalom_common::log::{self, LogError};
+use slalom_common::chain::Chain;
+use slalom_common::log::{self, fleet};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
@@ -125,12 +125,8 @@ pub fn run(args: &CoordinatorArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let _log = match log::init(&args.log.settings(), "slalom-coordinator") {
+    let _log = match log::init(&args.log, "slalom-coordinator") {
         Ok(guard) => guard,
-        Err(error @ LogError::Filter { .. }) => {
-            say(&error, Some("`--log` takes a level or target=level, comma between: info,slalom=debug"));
-            return ExitCode::from(USAGE);
-        }
         Err(error) => {
             say(&error, None);
             return ExitCode::FAILURE;
@@ -168,7 +164,7 @@ async fn serve_until_signalled(config: Config) -> ExitCode {
                     Ok(()) => code,
                     Err(error) => {
                         if let CoordinatorError::Store(StoreError::Corrupt { path, .. }) = &error {
-                            fleet::store_corrupt(path, &causes(&error));
+                            fleet::store_corrupt(path, &Chain(&error).to_string());
                         }
                         say(&error, error.help());
                         ExitCode::FAILURE
@@ -233,21 +229,10 @@ fn why_ended(ended: <JoinHandle<Result<(), DriverError>> as Future>::Output) -> 
     }
 }
 
-/// `error` with its causes on one line.
-fn causes(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
-}
-
 /// Writes to standard error, which may be closed.
 fn say(error: &dyn Error, help: Option<&str>) {
     use std::io::Write as _;
-    let mut text = format!("error: {}\n", causes(error));
+    let mut text = format!("error: {}\n", Chain(error));
     if let Some(help) = help {
         text.push_str("  help: ");
         text.push_str(help);
@@ -275,6 +260,10 @@ mod tests {
     struct Panics;
 
     impl Store for Panics {
+        fn id(&self) -> slalom_common::id::StoreId {
+            slalom_common::id::StoreId::new(9)
+        }
+
         fn append(&mut self, _: &[Record], _: SystemTime) -> Result<(), StoreError> {
             panic!("a defect of the store");
         }

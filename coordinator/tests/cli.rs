@@ -53,7 +53,7 @@ fn flags_that_say_nothing_are_usage_errors_and_start_nothing() {
         (&["--listen", "nowhere"], "--listen"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["--heartbeat", "1m"], "`--lease 30s` is less than two of `--heartbeat 1m`"),
-        (&["--log", "slalom=loud"], "is not a log filter"),
+        (&["--log", "slalom=loud"], "a level or target=level"),
     ];
     for (flags, words) in cases {
         let dir = tempfile::tempdir().expect("a directory");

@@ -12,7 +12,7 @@ use crate::output::{Mode, Output, print_json, print_name};
 /// # Errors
 /// If nobody answers, or no sweep has the name.
 pub(crate) async fn run(args: &SweepArgs, output: Output) -> anyhow::Result<Exit> {
-    let mut people = People::find(&args.at, Needs::Records).await?;
+    let mut people = People::find(&args.at, Needs::Change).await?;
     let sweep = meant(&mut people, args.sweep.as_ref()).await?;
     let status = people.cancel(&sweep).await?;
     people.close().await?;

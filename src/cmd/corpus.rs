@@ -4,20 +4,26 @@ use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
+use slalom_common::corpus::cache::Cache;
 use slalom_common::corpus::source::Source;
 use slalom_common::corpus::synthetic::Synthetic;
 use slalom_common::corpus::text8::{self, Expected};
 use slalom_common::corpus::{Text, alphabet};
 
 use super::cache;
-use crate::args::{CorpusFetchArgs, CorpusInfoArgs, CorpusListArgs, Fetched};
-use crate::failure::{Exit, Failure};
+use crate::args::{CacheArgs, CorpusFetchArgs, CorpusInfoArgs, CorpusListArgs, Fetched};
+use crate::failure::{Exit, Failure, NO_CACHE};
 use crate::output::columns::{Columns, Side};
 use crate::output::{Mode, Output, bar, note, number, print, print_json, print_name};
 use crate::spec::flags::CorpusArgs;
 
 /// Characters of a corpus that `info` shows.
 const CHARS_SHOWN: usize = 72;
+
+/// The folder of corpora, where nothing can be done without one.
+fn needed(args: &CacheArgs) -> Result<Cache, Failure> {
+    cache(args).ok_or_else(|| Failure::error("there is no folder for corpora").help(NO_CACHE))
+}
 
 #[derive(Serialize)]
 struct EntryJson {
@@ -31,7 +37,7 @@ struct EntryJson {
 /// # Errors
 /// If the cache cannot be read.
 pub(crate) fn list(args: &CorpusListArgs, output: Output) -> anyhow::Result<Exit> {
-    let cache = cache(&args.cache)?;
+    let cache = needed(&args.cache)?;
     let text8 = text8::cached(&cache)?;
     let entries: Vec<EntryJson> = cache
         .list()?
@@ -68,7 +74,7 @@ pub(crate) fn list(args: &CorpusListArgs, output: Output) -> anyhow::Result<Exit
 /// If it cannot be had, or is not what it must be; the cache is then as it was.
 pub(crate) fn fetch(args: &CorpusFetchArgs, output: Output) -> anyhow::Result<Exit> {
     let Fetched::Text8 = args.corpus;
-    let cache = cache(&args.cache)?;
+    let cache = needed(&args.cache)?;
     let text = match text8::cached(&cache)?.map(|sha256| cache.get(sha256)) {
         // A damaged copy is fetched anew.
         Some(Ok(Some(text))) => {
@@ -92,7 +98,7 @@ pub(crate) fn fetch(args: &CorpusFetchArgs, output: Output) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn download(url: &str, cache: &slalom_common::corpus::cache::Cache) -> anyhow::Result<Text> {
+fn download(url: &str, cache: &Cache) -> anyhow::Result<Text> {
     let target =
         if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let progress = ProgressBar::with_draw_target(Some(Expected::TEXT8.archive_bytes), target);
@@ -142,14 +148,14 @@ pub(crate) fn info(args: &CorpusInfoArgs, output: Output) -> anyhow::Result<Exit
         normalize: args.normalize,
     };
     let source = corpus.source()?;
-    let text = source.load(&cache(&args.cache)?)?;
+    let text = source.load(cache(&args.cache).as_ref())?;
     if args.valid_size == 0 || args.valid_size > text.chars() {
         let what = format!(
-            "--valid-size is {}: it goes from 1 to the corpus's {} characters",
+            "--valid-size is {}, the corpus `{source}` has {} characters",
             args.valid_size,
             text.chars()
         );
-        return Err(Failure::usage(what).into());
+        return Err(Failure::usage(what).help("give --valid-size from 1 to as many").into());
     }
     let valid = &text.symbols()[..args.valid_size as usize];
     let known = match source {

@@ -28,13 +28,9 @@ use crate::output::results::Results;
 use crate::spec::Spec;
 use crate::spec::flags::SpecArgs;
 
-/// The folder of corpora.
-fn cache(args: &CacheArgs) -> Result<Cache, Failure> {
-    let folder = args.cache.clone().or_else(default_cache);
-    folder.map(Cache::new).ok_or_else(|| {
-        Failure::error("no folder for corpora: neither SLALOM_CACHE nor XDG_CACHE_HOME nor HOME is set")
-            .help("give one with --cache DIR")
-    })
+/// The folder of corpora, if there is one: a text that is made or read from a file needs none.
+fn cache(args: &CacheArgs) -> Option<Cache> {
+    args.cache.clone().or_else(default_cache).map(Cache::new)
 }
 
 /// The kernels to train with.
@@ -47,9 +43,9 @@ fn kernels(isa: Option<IsaName>) -> Result<Kernels, Failure> {
 }
 
 /// The sweep that was described, and its text.
-fn sweep(args: &SpecArgs, cache: &Cache) -> anyhow::Result<(Sweep, Text)> {
+fn sweep(args: &SpecArgs, cache: &CacheArgs) -> anyhow::Result<(Sweep, Text)> {
     let spec = Spec::from_args(args)?;
-    let text = spec.corpus.load(cache)?;
+    let text = spec.corpus.load(self::cache(cache).as_ref())?;
     Ok((spec.sweep(&text)?, text))
 }
 

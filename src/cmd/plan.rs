@@ -10,7 +10,7 @@ use slalom_common::sweep::Sweep;
 use slalom_worker::agent::speed;
 use slalom_worker::config::cores;
 
-use super::{cache, kernels, sweep};
+use super::{kernels, sweep};
 use crate::args::{PlanArgs, WhereArgs};
 use crate::connect::{People, Who};
 use crate::failure::{Exit, Failure};
@@ -102,7 +102,7 @@ impl Place {
 /// # Errors
 /// Bad input, or a coordinator that was named and does not answer.
 pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit> {
-    let (sweep, _) = sweep(&args.spec, &cache(&args.cache)?)?;
+    let (sweep, _) = sweep(&args.spec, &args.cache)?;
     let mut known_runs = None;
     let mut place = None;
     match preview(&sweep, &args.at).await {
@@ -162,7 +162,7 @@ impl Plan<'_> {
         let mut lines = String::new();
         let mut line = |label: &str, words: String| lines += &format!("{label:<width$}{words}\n");
         let size = self.sweep.size();
-        line(name, format!("{} trials = {}", number::count(size.trials + size.excluded), self.product()));
+        line(name, format!("{} = {}", number::counted(size.trials + size.excluded, "trial"), self.product()));
         let filters: Vec<&Filter> =
             self.sweep.draft().blocks.iter().flat_map(slalom_common::grid::Grid::exclude).collect();
         if !filters.is_empty() {
@@ -181,7 +181,7 @@ impl Plan<'_> {
         let [train, validate] = number::flops([work.train_flop, work.validate_flop]);
         let longest = work.longest.map_or_else(String::new, |(shape, seconds)| {
             let seconds = number::seconds(self.place.longest_seconds(seconds));
-            format!("; longest run {}: {seconds}", number::shape(shape))
+            format!("; longest run {shape}: {seconds}")
         });
         line("work", format!("{train} to train, {validate} to validate{longest}"));
         let slots = number::counted(self.place.slots.into(), "slot");

@@ -20,7 +20,7 @@ struct RetryJson<'a> {
 /// If nobody answers, or no sweep has the name.
 pub(crate) async fn run(args: &RetryArgs, output: Output) -> anyhow::Result<Exit> {
     let Retried::Failed = args.state;
-    let mut people = People::find(&args.at, Needs::Records).await?;
+    let mut people = People::find(&args.at, Needs::Change).await?;
     let sweep = meant(&mut people, args.sweep.as_ref()).await?;
     let runs = people.retry(&sweep).await?;
     people.close().await?;

@@ -1,19 +1,20 @@
 //! `slalom run`: a sweep, here, now, with an embedded coordinator and worker. The same command goes on where it stopped.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use slalom_common::answer::{RunRow, SweepStatus};
 use slalom_common::corpus::Text;
-use slalom_common::corpus::cache::Cache;
-use slalom_common::log::{self, Format, LogError, LogSettings};
+use slalom_common::log;
+use slalom_common::log::args::LogArgs;
 use slalom_common::sweep::Sweep;
 use slalom_common::wire::sweep_service::RunsWanted;
-use slalom_coordinator::config::LogFormat;
 use slalom_coordinator::scheduler::order::Serve;
 use slalom_worker::agent::AgentConfig;
 use slalom_worker::config::{WorkerArgs, default_cache};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{kernels, results, sweep};
 use crate::args::RunArgs;
@@ -41,41 +42,47 @@ pub(crate) async fn run(args: &RunArgs, output: Output) -> anyhow::Result<Exit> 
         return Err(Failure::usage("neither a spec nor a grid is given").help(help).into());
     }
     let dir = &args.dir.dir;
-    let cache =
-        args.cache.cache.clone().or_else(default_cache).unwrap_or_else(|| store_dir(dir).join("cache"));
-    let (sweep, text) = sweep(&args.spec, &Cache::new(&cache))?;
-    let worker = worker(args, cache)?;
+    let (sweep, text) = sweep(&args.spec, &args.cache)?;
+    // A worker keeps the texts that it trains on, wherever they come from.
+    let cache = args.cache.cache.clone().or_else(default_cache);
+    let worker = worker(args, cache.unwrap_or_else(|| store_dir(dir).join("cache")))?;
 
     let mut signals = Signals::new()?;
     let _log = start_log(args)?;
-    let open = OpenStore::open(dir, Serve::Only(sweep.name().clone()), args.checkpoint_every).await?;
+    let serve = Serve::Only(sweep.name().clone());
+    let open = tokio::select! {
+        open = OpenStore::open(dir, serve, args.checkpoint_every) => open?,
+        () = signals.next() => return Ok(Exit::Interrupted),
+    };
+    let mut patience = Patience { signals, stalled: open.stalled() };
     let mut people = People::through(open.channel(), Who::Store { dir: dir.clone() });
-    let status = hand_in(&mut people, &sweep, &text).await;
-    let status = match status {
-        Ok(status) => status,
-        Err(error) => {
+    let status = match patience.wait_for(hand_in(&mut people, &sweep, &text)).await {
+        Some(Ok(status)) => status,
+        Some(Err(error)) => {
             open.close().await?;
             return Err(error);
         }
+        None => return Ok(Exit::Interrupted),
     };
     if status.state.is_over() {
-        let ended = finish(&mut people, &sweep, dir, output, None).await;
-        open.close().await?;
-        return ended;
+        let ended = patience.wait_for(finish(&mut people, &sweep, dir, output, None)).await;
+        let closed = patience.wait_for(open.close()).await;
+        closed.transpose()?;
+        return ended.unwrap_or(Ok(Exit::Interrupted));
     }
 
     let mut running = Running::start(open, worker).await?;
-    let watched = tokio::select! {
-        watched = watch(&mut people, &sweep) => watched?,
+    let over = tokio::select! {
+        watched = patience.wait_for(watch(&mut people, &sweep)) => watched,
         failed = running.failed() => {
             failed?;
             return Err(LocalError::Panicked("worker, which left by itself,").into());
         }
-        () = signals.next() => return stop(running, &mut signals).await,
     };
-    let ended = finish(&mut people, &sweep, dir, output, Some(watched)).await;
-    running.drain().await?;
-    ended
+    let Some(watched) = over else { return stop(running, &mut patience.signals).await };
+    let ended = patience.wait_for(finish(&mut people, &sweep, dir, output, Some(watched?))).await;
+    patience.wait_for(running.drain()).await.transpose()?;
+    ended.unwrap_or(Ok(Exit::Interrupted))
 }
 
 fn nothing_given(args: &RunArgs) -> bool {
@@ -91,11 +98,7 @@ fn worker(args: &RunArgs, cache: PathBuf) -> anyhow::Result<AgentConfig> {
         name: None,
         cache: Some(cache),
         isa: args.isa,
-        log: slalom_worker::config::LogArgs {
-            log_format: slalom_worker::config::LogFormat::Text,
-            log_dir: None,
-            log_filter: String::new(),
-        },
+        log: args.log.clone(),
     };
     Ok(args.resolve()?)
 }
@@ -103,18 +106,8 @@ fn worker(args: &RunArgs, cache: PathBuf) -> anyhow::Result<AgentConfig> {
 /// The log of coordinator and worker goes to a file of the day in the store's folder, unless told otherwise: the
 /// terminal has the bar.
 fn start_log(args: &RunArgs) -> anyhow::Result<log::Guard> {
-    let dir = args.log_dir.clone().unwrap_or_else(|| store_dir(&args.dir.dir));
-    let format = match args.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    let settings = LogSettings { format, dir: Some(dir), filter: args.log_filter.clone() };
-    log::init(&settings, "slalom-run").map_err(|error| match error {
-        LogError::Filter { .. } => Failure::usage(format!("{:#}", anyhow::Error::from(error)))
-            .help("filters are such as `info` or `info,slalom=debug`")
-            .into(),
-        LogError::Directory { .. } | LogError::Twice => error.into(),
-    })
+    let dir = args.log.log_dir.clone().unwrap_or_else(|| store_dir(&args.dir.dir));
+    Ok(log::init(&LogArgs { log_dir: Some(dir), ..args.log.clone() }, "slalom-run")?)
 }
 
 async fn hand_in(people: &mut People, sweep: &Sweep, text: &Text) -> anyhow::Result<SweepStatus> {
@@ -220,6 +213,41 @@ async fn stop(running: Running, signals: &mut Signals) -> anyhow::Result<Exit> {
     }
     note("stopped; the same command goes on from here");
     Ok(Exit::Interrupted)
+}
+
+/// What a person who waits is owed: a way out, and a word about a disk that makes everything wait.
+struct Patience {
+    signals: Signals,
+    stalled: watch::Receiver<Option<String>>,
+}
+
+impl Patience {
+    /// What `work` comes to; nothing if a signal comes first.
+    async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = self.signals.next() => return None,
+                why = next_stall(&mut self.stalled) => {
+                    note(&format!("waiting: {why}; it goes on by itself once that is over"));
+                }
+            }
+        }
+    }
+}
+
+/// Why the store makes everything wait, when it begins to.
+async fn next_stall(stalled: &mut watch::Receiver<Option<String>>) -> String {
+    loop {
+        if stalled.changed().await.is_err() {
+            // The store is over: whoever waits for it hears that elsewhere.
+            std::future::pending::<()>().await;
+        }
+        if let Some(why) = stalled.borrow_and_update().clone() {
+            return why;
+        }
+    }
 }
 
 /// Ctrl-C and SIGTERM, which mean the same.

@@ -1,6 +1,6 @@
 //! `slalom submit`: a sweep, handed to a coordinator.
 
-use super::{cache, idle, sweep};
+use super::{idle, sweep};
 use crate::args::SubmitArgs;
 use crate::connect::{Needs, People};
 use crate::failure::Exit;
@@ -12,7 +12,7 @@ use crate::output::{Mode, Output, note, number, print, print_json, print_name};
 /// # Errors
 /// Bad input, nobody answers, or the name is another sweep's.
 pub(crate) async fn run(args: &SubmitArgs, output: Output) -> anyhow::Result<Exit> {
-    let (sweep, text) = sweep(&args.spec, &cache(&args.cache)?)?;
+    let (sweep, text) = sweep(&args.spec, &args.cache)?;
     let mut people = People::find(&args.at, Needs::Life).await?;
     let (status, created) = people.submit(&sweep, &text).await?;
     let name = status.sweep.as_str();

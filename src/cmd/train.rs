@@ -3,7 +3,7 @@
 //! What goes to standard output depends on the run and on nothing else: no time, no machine, no instruction set.
 
 use std::fs;
-use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
+use std::io::{self, IsTerminal as _, LineWriter, StdoutLock, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// Bad input before anything is trained, and files that cannot be read or written.
 pub(crate) fn run(args: &TrainArgs, output: Output) -> anyhow::Result<Exit> {
     let wanted = Wanted::new(args)?;
-    let text = args.corpus.source()?.load(&cache(&args.cache)?)?;
+    let text = args.corpus.source()?.load(cache(&args.cache).as_ref())?;
     let run = Run {
         family: Family {
             corpus: text.sha256(),
@@ -90,7 +90,9 @@ enum Wanted {
 impl Wanted {
     fn new(args: &TrainArgs) -> Result<Self, Failure> {
         if args.steps >= STEPS_END {
-            return Err(Failure::usage(format!("--steps is {}: it goes from 0 to 2^40 - 1", args.steps)));
+            return Err(
+                Failure::usage(format!("--steps is {}", args.steps)).help("it goes from 0 to 2^40 - 1")
+            );
         }
         match (&args.eval_at, args.eval_every) {
             (Some(at), _) if at.last() > args.steps => {
@@ -115,7 +117,8 @@ impl Wanted {
 
 fn shape(args: &TrainArgs) -> Result<Shape, Failure> {
     let bounded = |flag: &str, value: u64, max: u64| {
-        let refused = || Failure::usage(format!("{flag} is {value}: it goes from 1 to {max}"));
+        let refused =
+            || Failure::usage(format!("{flag} is {value}")).help(format!("it goes from 1 to {max}"));
         u32::try_from(value).ok().filter(|_| (1..=max).contains(&value)).ok_or_else(refused)
     };
     Ok(Shape {
@@ -126,7 +129,10 @@ fn shape(args: &TrainArgs) -> Result<Shape, Failure> {
 }
 
 fn weights(path: &Path, nodes: u32) -> anyhow::Result<Parameters> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read the weights in `{}`", path.display()))?;
+    let bytes = fs::read(path).map_err(|error| {
+        Failure::error(format!("cannot read the weights in `{}`: {error}", path.display()))
+            .help("`slalom train --final` writes such a file")
+    })?;
     Parameters::from_safetensors(&bytes, nodes as usize)
         .with_context(|| format!("`{}` does not hold the weights of a model of {nodes} nodes", path.display()))
         .map_err(|error| {
@@ -139,11 +145,10 @@ fn weights(path: &Path, nodes: u32) -> anyhow::Result<Parameters> {
 /// Refuses a place that takes no file before anything is trained, and leaves what is there as it is.
 fn writable(path: &Path) -> anyhow::Result<()> {
     let there = path.exists();
-    fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .with_context(|| format!("cannot write the weights to `{}`", path.display()))?;
+    fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+        Failure::error(format!("cannot write the weights to `{}`: {error}", path.display()))
+            .help("give a file in a folder that is there; nothing was trained")
+    })?;
     if !there {
         fs::remove_file(path)?;
     }
@@ -185,15 +190,20 @@ enum Line {
 
 /// What is printed on the way: lines for programs, or a table for people and a progress line while they look.
 enum Printer {
-    Json(BufWriter<StdoutLock<'static>>),
-    Table { bar: Option<ProgressBar>, last: Option<(f64, f64)>, headed: bool },
+    /// By the line: whoever reads it sees a step when it is done, and no half of one if the training is interrupted.
+    Json(LineWriter<StdoutLock<'static>>),
+    Table {
+        bar: Option<ProgressBar>,
+        last: Option<(f64, f64)>,
+        headed: bool,
+    },
     Quiet,
 }
 
 impl Printer {
     fn new(output: Output, steps: u64) -> Self {
         match output.mode() {
-            Mode::Json => Self::Json(BufWriter::new(io::stdout().lock())),
+            Mode::Json => Self::Json(LineWriter::new(io::stdout().lock())),
             Mode::Quiet => Self::Quiet,
             Mode::Table => {
                 let bar = io::stderr().is_terminal().then(|| {
@@ -217,7 +227,7 @@ impl Printer {
                 if let Some(bar) = bar {
                     bar.inc(1);
                     if step.number().is_multiple_of(16) {
-                        bar.set_message(format!("loss {loss:.3}"));
+                        bar.set_message(format!("loss {}", number::four_places(loss)));
                     }
                 }
                 Ok(())
@@ -238,7 +248,7 @@ impl Printer {
             Self::Table { bar, last, headed } => {
                 let (loss, norm) = last.map_or_else(
                     || ("-".to_owned(), "-".to_owned()),
-                    |(loss, norm)| (format!("{loss:.4}"), format!("{norm:.4}")),
+                    |(loss, norm)| (number::four_places(loss), number::four_places(norm)),
                 );
                 let perplexity = perplexity.map_or_else(|| "diverged".to_owned(), number::perplexity);
                 let mut lines = String::new();

@@ -7,6 +7,11 @@ pub(crate) fn perplexity(value: f64) -> String {
     if value.abs() < 10_000.0 { format!("{value:.2}") } else { format!("{value:.1e}") }
 }
 
+/// A loss or a norm to four places; a hopeless one to two digits.
+pub(crate) fn four_places(value: f64) -> String {
+    if value.abs() < 10_000.0 { format!("{value:.4}") } else { format!("{value:.1e}") }
+}
+
 /// A standard deviation beside a perplexity: one that two places do not show by its first digit.
 pub(crate) fn deviation(value: f64) -> String {
     match value {
@@ -88,14 +93,9 @@ pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
-/// `64/32/16`: nodes, `batch_size`, unrollings.
-pub(crate) fn shape(shape: Shape) -> String {
-    format!("{}/{}/{}", shape.nodes, shape.batch_size, shape.unrollings)
-}
-
 /// `64/32/16@2000`.
 pub(crate) fn point(at: Shape, epochs: u64) -> String {
-    format!("{}@{epochs}", shape(at))
+    format!("{at}@{epochs}")
 }
 
 #[cfg(test)]
@@ -106,6 +106,7 @@ mod tests {
     fn numbers_read_well_from_small_to_large() {
         assert_eq!([4.868, 152.3, 1e10].map(perplexity), ["4.87", "152.30", "1.0e10"]);
         assert_eq!([4.868, 152.3, 1e10].map(perplexity_short), ["4.9", "152.3", "1e10"]);
+        assert_eq!([1.13452, 9999.9, 1.25e38].map(four_places), ["1.1345", "9999.9000", "1.2e38"]);
         assert_eq!([0.0, 0.0004, 0.009, 0.06, 1.5].map(deviation), ["0", "0.0004", "0.009", "0.06", "1.50"]);
         assert_eq!([0, 999, 1000, 10_000_000].map(count), ["0", "999", "1,000", "10,000,000"]);
         assert_eq!(counted(1, "run") + " " + &counted(1200, "run"), "1 run 1,200 runs");

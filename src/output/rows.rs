@@ -75,7 +75,7 @@ impl<'a> From<&'a SweepStatus> for StatusJson<'a> {
 }
 
 /// Sweeps, a row each.
-pub(crate) fn sweeps(statuses: &[SweepStatus]) -> Columns<10> {
+pub(crate) fn sweeps(statuses: &[SweepStatus]) -> Columns<11> {
     let mut columns = Columns::new([
         ("sweep", Side::Left),
         ("state", Side::Left),
@@ -85,6 +85,7 @@ pub(crate) fn sweeps(statuses: &[SweepStatus]) -> Columns<10> {
         ("done", Side::Right),
         ("diverged", Side::Right),
         ("failed", Side::Right),
+        ("cancelled", Side::Right),
         ("best", Side::Left),
         ("left", Side::Right),
     ]);
@@ -103,6 +104,7 @@ pub(crate) fn sweeps(statuses: &[SweepStatus]) -> Columns<10> {
             runs(RunState::Done),
             runs(RunState::Diverged),
             runs(RunState::Failed),
+            runs(RunState::Cancelled),
             best.unwrap_or_else(none),
             left.unwrap_or_else(none),
         ]);

@@ -114,8 +114,8 @@ impl SpecError {
             Fault::NothingGiven => {
                 Some("give a spec file, or --nodes, --batch-size, --unrollings and --epochs".to_owned())
             }
-            Fault::Axis { error, .. } => axis_help(error).map(str::to_owned),
-            Fault::Filter(error) => error.help(),
+            Fault::Axis { error, .. } => Some(axis_help(error).to_owned()),
+            Fault::Filter(error) => Some(error.help()),
             Fault::CorpusKeys { .. } => {
                 Some("it has one of `synthetic` (a seed), `path` and `name`, and perhaps `chars`".to_owned())
             }
@@ -131,13 +131,16 @@ impl SpecError {
             Fault::Duration { .. } => Some("durations are such as 90s, 5m or 1h30m".to_owned()),
             Fault::NotUtf8 => Some("save the spec as UTF-8".to_owned()),
             Fault::Sweep(error) => sweep_help(error).map(str::to_owned),
-            Fault::Unreadable { .. }
-            | Fault::FileTooLarge { .. }
-            | Fault::Toml(_)
-            | Fault::Type { .. }
-            | Fault::TooManyRuns { .. }
-            | Fault::Corpus(_)
-            | Fault::StepsPerEpoch(_) => None,
+            Fault::Unreadable { .. } | Fault::FileTooLarge { .. } => {
+                Some("a spec is a TOML file; `slalom run` alone prints one to start from".to_owned())
+            }
+            Fault::Toml(_) => Some("`slalom run` alone prints a spec to start from".to_owned()),
+            Fault::Type { key, .. } => Some(type_help(key).to_owned()),
+            Fault::TooManyRuns { .. } => Some(FEWER_RUNS.to_owned()),
+            Fault::Corpus(error) => Some(corpus_help(error).to_owned()),
+            Fault::StepsPerEpoch(_) => Some(
+                "1, the default, counts `epochs` in steps; \"full-pass\" in passes over the text".to_owned(),
+            ),
         }
     }
 }
@@ -164,19 +167,41 @@ fn unknown_key_help(table: &str, key: &str, known: &[&str], home: Option<&str>) 
     }
 }
 
-const fn axis_help(error: &AxisError) -> Option<&'static str> {
+/// What to do about a product of axes that is too large.
+const FEWER_RUNS: &str = "leave out values or seeds, or make several sweeps of it";
+
+fn type_help(key: &str) -> &'static str {
+    match key {
+        "nodes" | "batch_size" | "unrollings" | "epochs" | "seeds" => {
+            "values are 8, [8, 16], \"1..=4\", \"1..=16:5\" (by steps) or \"8..=64:x2\" (by factors)"
+        }
+        "exclude" => "such as exclude = [\"unrollings > nodes\"]",
+        _ => "examples/ski-slope.toml shows every key with a value of its type",
+    }
+}
+
+const fn corpus_help(error: &SourceError) -> &'static str {
+    match error {
+        SourceError::Empty => "`synthetic` needs no file and no download",
+        SourceError::Seed(_) => "such as synthetic:7; `synthetic` alone is seed 1",
+        SourceError::Hash(_) => "`slalom corpus list` shows the texts in the cache by hash",
+        SourceError::NormalizeWithoutFile(_) => "leave `normalize` out",
+    }
+}
+
+const fn axis_help(error: &AxisError) -> &'static str {
     match error {
         AxisError::NotANumber(_) => {
-            Some("values are whole numbers or ranges: 1..=4, by steps 1..=16:5, by factors 8..=64:x2")
+            "values are whole numbers or ranges: 1..=4, by steps 1..=16:5, by factors 8..=64:x2"
         }
-        AxisError::EmptyRange { .. } => Some("a range goes from its smaller to its larger end"),
-        AxisError::Factor { .. } => Some("a factor is 2 or more"),
-        AxisError::GeometricFromZero(_) => Some("start at 1 or more; 0 can be given beside the range"),
-        AxisError::Empty
-        | AxisError::Twice(_)
-        | AxisError::TooLarge(_)
-        | AxisError::ZeroStep(_)
-        | AxisError::TooMany => None,
+        AxisError::EmptyRange { .. } => "a range goes from its smaller to its larger end",
+        AxisError::Factor { .. } => "a factor is 2 or more",
+        AxisError::GeometricFromZero(_) => "start at 1 or more; 0 can be given beside the range",
+        AxisError::Empty => "give one or more: 8, or 8,16, or 8..=64:x2",
+        AxisError::Twice(_) => "leave one out; a range holds its ends, too",
+        AxisError::TooLarge(_) => "values are whole numbers below 2^64",
+        AxisError::ZeroStep(_) => "a step is 1 or more",
+        AxisError::TooMany => FEWER_RUNS,
     }
 }
 
@@ -189,13 +214,16 @@ const fn sweep_help(error: &SweepError) -> Option<&'static str> {
         SweepError::Grid(GridError::Filter { .. }) => Some(
             "guard it: `&&` and `||` stop at the first answer, so `seed > 0 && nodes / seed > 8` is safe",
         ),
+        SweepError::TooManyRuns(_)
+        | SweepError::Grid(GridError::TooManyRuns { .. } | GridError::TooManyTrials { .. }) => {
+            Some(FEWER_RUNS)
+        }
+        SweepError::TooManySteps { .. } => Some("take fewer `epochs`, or fewer `steps_per_epoch`"),
         SweepError::Settings(_)
         | SweepError::Grid(_)
         | SweepError::NoBlocks
-        | SweepError::TooManyRuns(_)
         | SweepError::NoValidation
         | SweepError::NoSteps
-        | SweepError::TooManySteps { .. }
         | SweepError::NoAttempts => None,
     }
 }

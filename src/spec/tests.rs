@@ -232,16 +232,16 @@ fn a_wrong_value_is_refused_at_its_place() {
         "\n  help: values are whole numbers or ranges: 1..=4, by steps 1..=16:5, by factors 8..=64:x2";
     let axis = |value: &str| message(file(&GRID.replace("nodes = 8", &format!("nodes = {value}"))));
     let cases = [
-        ("[8, 16, 8]", "value 8 twice on axis `nodes` in a.toml:2:17".to_owned()),
-        ("[8, '1..=9']", "value 8 twice on axis `nodes` in a.toml:2:13".to_owned()),
-        ("[]", "no values on axis `nodes` in a.toml:2:9".to_owned()),
-        ("''", "no values on axis `nodes` in a.toml:2:9".to_owned()),
+        ("[8, 16, 8]", "value 8 twice on axis `nodes` in a.toml:2:17\n  help: leave one out; a range holds its ends, too".to_owned()),
+        ("[8, '1..=9']", "value 8 twice on axis `nodes` in a.toml:2:13\n  help: leave one out; a range holds its ends, too".to_owned()),
+        ("[]", "no values on axis `nodes` in a.toml:2:9\n  help: give one or more: 8, or 8,16, or 8..=64:x2".to_owned()),
+        ("''", "no values on axis `nodes` in a.toml:2:9\n  help: give one or more: 8, or 8,16, or 8..=64:x2".to_owned()),
         ("'8..16'", format!("not a whole number: `8..16` on axis `nodes` in a.toml:2:9{ranges}")),
         (
             "[1, '9..=3']",
             "empty range `9..=3` on axis `nodes` in a.toml:2:13\n  help: a range goes from its smaller to its larger end".to_owned(),
         ),
-        ("'1..=8:0'", "step 0 in `1..=8:0` on axis `nodes` in a.toml:2:9".to_owned()),
+        ("'1..=8:0'", "step 0 in `1..=8:0` on axis `nodes` in a.toml:2:9\n  help: a step is 1 or more".to_owned()),
         ("0", "value 0 out of range for `nodes` in a.toml:2:9\n  help: it goes from 1 to 16384".to_owned()),
         ("[8, -5]", "value -5 out of range for `nodes` in a.toml:2:13\n  help: it goes from 1 to 16384".to_owned()),
         ("'8..=20000:1000'", "value 19008 out of range for `nodes` in a.toml:2:9\n  help: it goes from 1 to 16384".to_owned()),
@@ -251,10 +251,10 @@ fn a_wrong_value_is_refused_at_its_place() {
         ),
         (
             "8.5",
-            "`nodes` is a number with a fraction, not a whole number, a list or a range in a.toml:2:9".to_owned(),
+            "`nodes` is a number with a fraction, not a whole number, a list or a range in a.toml:2:9\n  help: values are 8, [8, 16], \"1..=4\", \"1..=16:5\" (by steps) or \"8..=64:x2\" (by factors)".to_owned(),
         ),
-        ("[8, 1.5]", "`nodes` is a number with a fraction, not a whole number or a range in a.toml:2:13".to_owned()),
-        ("[8, [9]]", "`nodes` is a list, not a whole number or a range in a.toml:2:13".to_owned()),
+        ("[8, 1.5]", "`nodes` is a number with a fraction, not a whole number or a range in a.toml:2:13\n  help: values are 8, [8, 16], \"1..=4\", \"1..=16:5\" (by steps) or \"8..=64:x2\" (by factors)".to_owned()),
+        ("[8, [9]]", "`nodes` is a list, not a whole number or a range in a.toml:2:13\n  help: values are 8, [8, 16], \"1..=4\", \"1..=16:5\" (by steps) or \"8..=64:x2\" (by factors)".to_owned()),
     ];
     for (value, expected) in cases {
         assert_eq!(axis(value), format!("error: {expected}"), "nodes = {value}");
@@ -263,13 +263,22 @@ fn a_wrong_value_is_refused_at_its_place() {
     let cases = [
         ("seeds = 0", "value 0 out of range for `seeds` in a.toml:6:9\n  help: it goes from 1 to 10000000"),
         ("seeds = -1", "value -1 out of range for `seeds` in a.toml:6:9\n  help: it goes from 1 to 10000000"),
-        ("exclude = 'nodes > 8'", "`exclude` is a string, not a list of expressions in a.toml:6:11"),
-        ("exclude = [true]", "`exclude` is true or false, not an expression in a.toml:6:12"),
+        (
+            "exclude = 'nodes > 8'",
+            "`exclude` is a string, not a list of expressions in a.toml:6:11\n  help: such as exclude = [\"unrollings > nodes\"]",
+        ),
+        (
+            "exclude = [true]",
+            "`exclude` is true or false, not an expression in a.toml:6:12\n  help: such as exclude = [\"unrollings > nodes\"]",
+        ),
         (
             "exclude = ['nodes > 8', 'nodes > 1 && unrolings > 8']",
             "unknown name `unrolings` in a.toml:6:39\n  help: did you mean `unrollings`? the names are nodes, batch_size, unrollings, epochs, seed",
         ),
-        ("exclude = ['nodes']", "expression is a number, not true or false in a.toml:6:13"),
+        (
+            "exclude = ['nodes']",
+            "expression is a number, not true or false in a.toml:6:13\n  help: compare it with something, as in `unrollings > nodes`",
+        ),
         (
             "[training]\nclip_norm = nan",
             "value NaN out of range for `clip_norm` in a.toml:7:13\n  help: it is a finite number above 0",
@@ -282,18 +291,21 @@ fn a_wrong_value_is_refused_at_its_place() {
             "[training]\ndecay_steps = 0",
             "value 0 out of range for `decay_steps` in a.toml:7:15\n  help: it goes from 1 to 2^40 - 1",
         ),
-        ("[training]\nlearning_rate = '10'", "`learning_rate` is a string, not a number in a.toml:7:17"),
+        (
+            "[training]\nlearning_rate = '10'",
+            "`learning_rate` is a string, not a number in a.toml:7:17\n  help: examples/ski-slope.toml shows every key with a value of its type",
+        ),
         (
             "[training]\nvalid_size = 0",
             "value 0 out of range for `valid_size` in a.toml:7:14\n  help: it goes from 1 to 18446744073709551615",
         ),
         (
             "[training]\neval_every = 1.0",
-            "`eval_every` is a number with a fraction, not a whole number in a.toml:7:14",
+            "`eval_every` is a number with a fraction, not a whole number in a.toml:7:14\n  help: examples/ski-slope.toml shows every key with a value of its type",
         ),
         (
             "[training]\nsteps_per_epoch = 'fullpass'",
-            "`steps_per_epoch` is `fullpass`, neither a whole number nor `full-pass` in a.toml:7:19",
+            "`steps_per_epoch` is `fullpass`, neither a whole number nor `full-pass` in a.toml:7:19\n  help: 1, the default, counts `epochs` in steps; \"full-pass\" in passes over the text",
         ),
         (
             "[policy]\nmax_attempts = 0",
@@ -307,8 +319,14 @@ fn a_wrong_value_is_refused_at_its_place() {
             "[policy]\ncheckpoint_every = '0s'",
             "`checkpoint_every` is `0s`, not a duration from 1ms to a year in a.toml:7:20\n  help: durations are such as 90s, 5m or 1h30m",
         ),
-        ("nodes = 9", "not TOML: duplicate key in a.toml:6:1"),
-        ("seeds = ", "not TOML: string values must be quoted, expected literal string in a.toml:6:9"),
+        (
+            "nodes = 9",
+            "not TOML: duplicate key in a.toml:6:1\n  help: `slalom run` alone prints a spec to start from",
+        ),
+        (
+            "seeds = ",
+            "not TOML: string values must be quoted, expected literal string in a.toml:6:9\n  help: `slalom run` alone prints a spec to start from",
+        ),
     ];
     for (lines, expected) in cases {
         assert_eq!(after(lines), format!("error: {expected}"), "{lines}");
@@ -324,8 +342,8 @@ fn what_stands_above_the_grid_is_refused_at_its_place() {
             "name = 'Ski Slope'",
             "`Ski Slope` is not a name for a sweep in a.toml:1:8\n  help: a name is 1 to 63 of a-z, 0-9, `.`, `_` and `-`, the first a letter or a digit".to_owned(),
         ),
-        ("name = 5", "`name` is a whole number, not a string in a.toml:1:8".to_owned()),
-        ("corpus = 5", "`corpus` is a whole number, not a name, a path or a table in a.toml:1:10".to_owned()),
+        ("name = 5", "`name` is a whole number, not a string in a.toml:1:8\n  help: examples/ski-slope.toml shows every key with a value of its type".to_owned()),
+        ("corpus = 5", "`corpus` is a whole number, not a name, a path or a table in a.toml:1:10\n  help: examples/ski-slope.toml shows every key with a value of its type".to_owned()),
         ("corpus = {}", format!("a corpus table with none of its keys in a.toml:1:10{corpus_keys}")),
         (
             "corpus = { path = 'a', synthetic = 7 }",
@@ -337,10 +355,10 @@ fn what_stands_above_the_grid_is_refused_at_its_place() {
         ),
         (
             "corpus = { synthetic = 7, normalize = true }",
-            "`normalize` is for files: `synthetic:7` is in the 27 symbols as it is in a.toml:1:39".to_owned(),
+            "`normalize` is for files: `synthetic:7` is in the 27 symbols as it is in a.toml:1:39\n  help: leave `normalize` out".to_owned(),
         ),
         ("corpus = { path = 'a', chars = 0 }", "value 0 out of range for `chars` in a.toml:1:32\n  help: it goes from 1 to 18446744073709551615".to_owned()),
-        ("policy = 5", "`policy` is a whole number, not a table in a.toml:1:10".to_owned()),
+        ("policy = 5", "`policy` is a whole number, not a table in a.toml:1:10\n  help: examples/ski-slope.toml shows every key with a value of its type".to_owned()),
     ];
     for (line, expected) in cases {
         assert_eq!(before(line), format!("error: {expected}"), "{line}");
@@ -366,7 +384,10 @@ fn a_missing_axis_is_asked_for() {
 #[test]
 fn more_runs_than_a_sweep_may_have_are_refused() {
     let text = "[grid]\nnodes = '1..=1000'\nbatch_size = '1..=1000'\nunrollings = '1..=11'\nepochs = 1";
-    assert_eq!(message(file(text)), "error: 11000000 runs, more than 10000000 in a.toml:1:1");
+    assert_eq!(
+        message(file(text)),
+        "error: 11000000 runs, more than 10000000 in a.toml:1:1\n  help: leave out values or seeds, or make several sweeps of it"
+    );
     assert!(file(&text.replace("11'", "10'")).is_ok());
 }
 
@@ -375,7 +396,10 @@ fn a_wrong_flag_is_refused_by_its_name() {
     let grid = "--nodes 8 --batch-size 16 --unrollings 5 --epochs 100";
     let cases = [
         ("--seeds 0", "value 0 out of range for `seeds` in --seeds 0\n  help: it goes from 1 to 10000000"),
-        ("--seeds 3,3", "value 3 twice on axis `seeds` in --seeds 3,3"),
+        (
+            "--seeds 3,3",
+            "value 3 twice on axis `seeds` in --seeds 3,3\n  help: leave one out; a range holds its ends, too",
+        ),
         (
             "--exclude nods>5",
             "unknown name `nods` in --exclude 'nods>5'\n  help: did you mean `nodes`? the names are nodes, batch_size, unrollings, epochs, seed",
@@ -394,7 +418,7 @@ fn a_wrong_flag_is_refused_by_its_name() {
         ),
         (
             "--steps-per-epoch half",
-            "`steps_per_epoch` is `half`, neither a whole number nor `full-pass` in --steps-per-epoch half",
+            "`steps_per_epoch` is `half`, neither a whole number nor `full-pass` in --steps-per-epoch half\n  help: 1, the default, counts `epochs` in steps; \"full-pass\" in passes over the text",
         ),
         (
             "--corpus-chars 0",
@@ -402,7 +426,7 @@ fn a_wrong_flag_is_refused_by_its_name() {
         ),
         (
             "--corpus text8 --normalize",
-            "`normalize` is for files: `text8` is in the 27 symbols as it is in --normalize",
+            "`normalize` is for files: `text8` is in the 27 symbols as it is in --normalize\n  help: leave `normalize` out",
         ),
         (
             "--name Slope",
@@ -461,7 +485,11 @@ fn a_file_that_cannot_be_a_spec_is_refused_by_its_path() {
     let large = write("large.toml", &vec![b'\n'; (64 << 10) + 1]);
     assert_eq!(
         message(Spec::load(&large)),
-        format!("error: the spec `{}` is larger than 65536 bytes", large.display())
+        format!(
+            "error: the spec `{}` is larger than 65536 bytes\n  help: a spec is a TOML file; `slalom run` alone \
+             prints one to start from",
+            large.display()
+        )
     );
 }
 

@@ -57,3 +57,28 @@ fn a_worker_told_to_leave_hands_back_its_run_and_spends_no_attempt() {
     let leased = world.count(&event("run leased"));
     assert_eq!(world.count(&event("run leased").with("attempt", 1)), leased);
 }
+
+/// Fault "another store at the same address", invariants I1 and I4: what the workers hold and have not yet been acknowledged is
+/// of leases whose numbers the new store grants too.
+#[test]
+fn workers_live_through_a_coordinator_that_comes_back_with_an_empty_store_and_another_sweep() {
+    let mut world = World::new(["hill-1", "hill-2"]);
+    let former =
+        world.submit(&SWEEP.replace("tiny", "former").replace("valid_size = 200", "valid_size = 300"));
+    world.wait_for(&event("milestone").with("sweep", &former));
+    world.kill_9_coordinator();
+    world.start_coordinator_anew();
+    for _ in 0..2 {
+        world.wait_for(&event("worker joined"));
+    }
+    let sweep = world.submit(SWEEP);
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+    for worker in ["hill-1", "hill-2"] {
+        assert!(
+            world.count(&event("milestone").with("sweep", &sweep).with("worker", worker)) > 0,
+            "{worker}"
+        );
+    }
+    assert_eq!(world.count(&event("result conflict")), 0);
+}

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use slalom_common::log::fleet::EVENTS;
+use slalom_common::log::{fleet, worker};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -114,6 +114,17 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn only_the_lists_of_events_write_to_the_log() {
+    for folder in ["src", "coordinator/src", "worker/src"] {
+        for (path, text) in sources(folder) {
+            for (number, line) in code(&text) {
+                assert!(!line.contains("tracing::"), "{}:{}: {line}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_readme_lists_every_event_of_the_log_with_its_level_and_fields() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let rows: Vec<Vec<String>> = readme
@@ -121,7 +132,7 @@ fn the_readme_lists_every_event_of_the_log_with_its_level_and_fields() {
         .filter(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect())
         .collect();
-    for (name, level, fields) in EVENTS {
+    for (name, level, fields) in fleet::EVENTS.iter().chain(worker::EVENTS) {
         let row = vec![(*name).to_owned(), (*level).to_owned(), fields.join(", ")];
         assert!(
             rows.contains(&row),
@@ -129,7 +140,9 @@ fn the_readme_lists_every_event_of_the_log_with_its_level_and_fields() {
             row[2]
         );
     }
-    let known = |row: &Vec<String>| EVENTS.iter().any(|(name, level, _)| row[0] == *name && row[1] == *level);
+    let events = fleet::EVENTS.iter().chain(worker::EVENTS);
+    let known =
+        |row: &Vec<String>| events.clone().any(|(name, level, _)| row[0] == *name && row[1] == *level);
     let levels = ["error", "warn", "info", "debug"];
     for row in rows.iter().filter(|row| row.len() == 3 && levels.contains(&row[1].as_str())) {
         assert!(known(row), "the README tells of an event that there is not: {row:?}");

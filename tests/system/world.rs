@@ -122,6 +122,12 @@ impl World {
         self.wait_for(&event("coordinator started"));
     }
 
+    /// Starts the coordinator on the same port and an empty store.
+    pub(crate) fn start_coordinator_anew(&mut self) {
+        std::fs::remove_dir_all(self.folder.path().join("store")).unwrap();
+        self.start_coordinator();
+    }
+
     /// Starts a worker of one slot.
     pub(crate) fn start_worker(&mut self, name: &str) {
         let mut command = Command::new(binary("slalom-worker"));

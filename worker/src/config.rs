@@ -4,9 +4,10 @@ use std::env;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use slalom_common::id::{Incarnation, WorkerName};
-use slalom_common::log::{Format, LogSettings};
+use slalom_common::log::args::LogArgs;
+use slalom_common::wire::SLOTS_MAX;
 use tonic::transport::Uri;
 
 use crate::agent::AgentConfig;
@@ -27,7 +28,7 @@ pub struct WorkerArgs {
     )]
     pub coordinator: Vec<String>,
     /// Runs to train at a time [default: the cores that this process may use]
-    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", env = "SLALOM_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     pub slots: Option<u32>,
     /// What people call this worker [default: the host's name and four hexadecimal digits]
     #[arg(long, value_name = "NAME", env = "SLALOM_NAME")]
@@ -41,29 +42,6 @@ pub struct WorkerArgs {
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// Where the log goes, and in which form.
-#[derive(Args, Clone, Debug)]
-pub struct LogArgs {
-    /// Lines for people or for machines
-    #[arg(long, value_name = "FORMAT", env = "SLALOM_LOG_FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
-    /// Folder for log files [default: standard error]
-    #[arg(long, value_name = "DIR", env = "SLALOM_LOG_DIR")]
-    pub log_dir: Option<PathBuf>,
-    /// Which events: a level, or target=level, comma between
-    #[arg(long = "log", value_name = "FILTER", env = "SLALOM_LOG", default_value = "info")]
-    pub log_filter: String,
-}
-
-/// The form of a line of log.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
 }
 
 /// Why the settings cannot be had.
@@ -155,17 +133,6 @@ pub fn coordinator_url(text: &str) -> Result<String, NotACoordinator> {
         Some("http") if uri.host().is_some_and(|host| !host.is_empty()) && has_port => Ok(url),
         Some("http") | None => Err(NotACoordinator::NotAUrl),
         Some(scheme) => Err(NotACoordinator::Scheme(scheme.to_owned())),
-    }
-}
-
-impl LogArgs {
-    /// As the log takes them.
-    pub fn settings(&self) -> LogSettings {
-        let format = match self.log_format {
-            LogFormat::Text => Format::Text,
-            LogFormat::Json => Format::Json,
-        };
-        LogSettings { format, dir: self.log_dir.clone(), filter: self.log_filter.clone() }
     }
 }
 

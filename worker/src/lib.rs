@@ -2,7 +2,6 @@
 
 pub mod agent;
 pub mod bench;
-mod chain;
 pub mod config;
 pub mod kernels;
 pub mod lstm;

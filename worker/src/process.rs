@@ -7,8 +7,8 @@ use slalom_common::log::{self, LogError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{self, AgentConfig, AgentError, Shutdown};
-use crate::chain::Chain;
 use crate::config::{ConfigError, WorkerArgs};
+use slalom_common::chain::Chain;
 
 /// The exit code of a process that was told a second time to end.
 const INTERRUPTED: u8 = 130;
@@ -43,7 +43,7 @@ pub fn run(args: &WorkerArgs) -> ExitCode {
 }
 
 fn work(args: &WorkerArgs) -> Result<ExitCode, ProcessError> {
-    let _log = log::init(&args.log.settings(), "slalom-worker")?;
+    let _log = log::init(&args.log, "slalom-worker")?;
     let config = args.resolve()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)

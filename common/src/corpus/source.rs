@@ -134,6 +134,12 @@ pub enum CorpusError {
         /// What was asked for.
         wanted: u64,
     },
+    /// Only a cache has it, and there is none.
+    #[error("the corpus `{corpus}` is in a cache, and there is no folder for one")]
+    NoCache {
+        /// The corpus, as it is typed.
+        corpus: String,
+    },
     /// text8 was never fetched.
     #[error("text8 is not in the cache `{cache}`")]
     Text8NotFetched {
@@ -179,17 +185,20 @@ impl Source {
         }
     }
 
-    /// The final text: made, read and unpacked, normalized if so wished, and cut to `chars`.
+    /// The final text: made, read and unpacked, normalized if so wished, and cut to `chars`. Who has no cache can load what
+    /// is in none.
     ///
     /// # Errors
     /// See [`CorpusError`]; each names the path or the hash.
-    pub fn load(&self, cache: &Cache) -> Result<Text, CorpusError> {
+    pub fn load(&self, cache: Option<&Cache>) -> Result<Text, CorpusError> {
+        let cache = || cache.ok_or_else(|| CorpusError::NoCache { corpus: self.to_string() });
         match self {
             Self::Synthetic { seed, chars } => match chars.unwrap_or(synthetic::CHARS) {
                 wanted @ 1..=TEXT_BYTES_MAX => Ok(Synthetic::new(*seed).generate(wanted)),
                 wanted => Err(self.wrong_chars(TEXT_BYTES_MAX, wanted)),
             },
             Self::Text8 { chars } => {
+                let cache = cache()?;
                 let not_fetched = || CorpusError::Text8NotFetched { cache: cache.folder().to_owned() };
                 let sha256 = text8::cached(cache)?.ok_or_else(not_fetched)?;
                 self.leading(cache.get(sha256)?.ok_or_else(not_fetched)?, *chars)
@@ -204,6 +213,7 @@ impl Source {
                 self.leading(text, *chars)
             }
             &Self::Cached { sha256, chars } => {
+                let cache = cache()?;
                 let text = cache.get(sha256)?;
                 let not_cached = || CorpusError::NotCached { sha256, cache: cache.folder().to_owned() };
                 self.leading(text.ok_or_else(not_cached)?, chars)
@@ -355,21 +365,21 @@ mod tests {
     fn a_text_and_a_zip_of_it_are_the_same_corpus_whatever_the_file_is_called() {
         let (_folder, plain, cache) = file("plain.zip", b"down the hill");
         let (_other, zipped, _) = file("zipped.txt", &samples::zip(&[("t", b"down the hill")]));
-        let plain = plain.load(&cache).expect("it is a text");
+        let plain = plain.load(Some(&cache)).expect("it is a text");
         assert_eq!(ascii(&plain), "down the hill");
-        assert_eq!(zipped.load(&cache).expect("it is an archive of a text"), plain);
+        assert_eq!(zipped.load(Some(&cache)).expect("it is an archive of a text"), plain);
     }
 
     #[test]
     fn chars_counts_after_normalization_and_a_shorter_corpus_is_an_error() {
         let (_folder, source, cache) = file("lines.txt", b"Line 1\nLine 2\n");
-        let refused = source.load(&cache);
+        let refused = source.load(Some(&cache));
         assert!(
             matches!(&refused, Err(CorpusError::Alphabet { source, .. }) if source.offset == 0),
             "{refused:?}"
         );
         let source = source.with_normalize().expect("it is a file");
-        let text = |chars| source.clone().with_chars(chars).load(&cache);
+        let text = |chars| source.clone().with_chars(chars).load(Some(&cache));
         assert_eq!(ascii(&text(18).expect("18 characters")), "line one line two ");
         assert_eq!(ascii(&text(9).expect("9 characters")), "line one ");
         for wanted in [0, 19, u64::MAX] {
@@ -387,19 +397,19 @@ mod tests {
         let absent = at(folder.path().join("absent.txt"));
         let directory = at(folder.path().to_owned());
 
-        assert!(matches!(empty.load(&cache), Err(CorpusError::Empty { .. })));
-        assert!(matches!(hollow.load(&cache), Err(CorpusError::Empty { .. })));
+        assert!(matches!(empty.load(Some(&cache)), Err(CorpusError::Empty { .. })));
+        assert!(matches!(hollow.load(Some(&cache)), Err(CorpusError::Empty { .. })));
         assert!(matches!(
-            two.load(&cache),
+            two.load(Some(&cache)),
             Err(CorpusError::Archive { source: ArchiveError::Members(2), .. })
         ));
         assert!(matches!(
-            absent.load(&cache),
+            absent.load(Some(&cache)),
             Err(CorpusError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound
         ));
-        assert!(matches!(directory.load(&cache), Err(CorpusError::Folder { .. })));
+        assert!(matches!(directory.load(Some(&cache)), Err(CorpusError::Folder { .. })));
         for source in [empty, hollow, two, absent, directory] {
-            let error = source.load(&cache).expect_err("refused above");
+            let error = source.load(Some(&cache)).expect_err("refused above");
             assert!(error.to_string().contains(&source.to_string()), "{error}");
         }
     }
@@ -414,28 +424,28 @@ mod tests {
     #[test]
     fn a_cached_corpus_is_named_by_its_hash_and_an_absent_one_is_an_error() {
         let (_folder, source, cache) = file("hill.txt", b"down the hill");
-        let text = source.load(&cache).expect("it is a text");
+        let text = source.load(Some(&cache)).expect("it is a text");
         let cached: Source = format!("sha256:{}", text.sha256()).parse().expect("a hash");
-        assert!(matches!(cached.load(&cache), Err(CorpusError::NotCached { .. })));
+        assert!(matches!(cached.load(Some(&cache)), Err(CorpusError::NotCached { .. })));
         cache.put(&text).expect("the folder is writable");
-        assert_eq!(cached.load(&cache).expect("just put"), text);
-        assert_eq!(ascii(&cached.with_chars(4).load(&cache).expect("just put")), "down");
+        assert_eq!(cached.load(Some(&cache)).expect("just put"), text);
+        assert_eq!(ascii(&cached.with_chars(4).load(Some(&cache)).expect("just put")), "down");
     }
 
     #[test]
     fn text8_that_was_not_fetched_is_told_from_every_other_error() {
         let (_folder, _, cache) = file("unused.txt", b"");
-        let error = Source::Text8 { chars: None }.load(&cache).expect_err("the cache is empty");
+        let error = Source::Text8 { chars: None }.load(Some(&cache)).expect_err("the cache is empty");
         assert!(matches!(error, CorpusError::Text8NotFetched { .. }));
     }
 
     #[test]
     fn a_synthetic_corpus_has_the_length_that_was_asked_for() {
         let cache = Cache::new("/nonexistent");
-        let text = Source::default().with_chars(12_345).load(&cache).expect("any length can be made");
+        let text = Source::default().with_chars(12_345).load(Some(&cache)).expect("any length can be made");
         assert_eq!(text.chars(), 12_345);
         for wanted in [0, TEXT_BYTES_MAX + 1, u64::MAX] {
-            let refused = Source::default().with_chars(wanted).load(&cache);
+            let refused = Source::default().with_chars(wanted).load(Some(&cache));
             assert!(matches!(refused, Err(CorpusError::Chars { .. })), "{refused:?}");
         }
     }
@@ -449,7 +459,7 @@ mod tests {
             return;
         }
         let source = Source::File { path, chars: Some(50), normalize: Normalize::No };
-        let text = source.load(&Cache::new("/nonexistent")).expect("text8 has the 27 symbols");
+        let text = source.load(None).expect("text8 has the 27 symbols");
         assert!(ascii(&text).starts_with(" anarchism originated"), "{}", ascii(&text));
     }
 
@@ -460,8 +470,8 @@ mod tests {
         ])) {
             bytes.splice(0..0, head.iter().copied());
             let (_folder, source, cache) = file("noise", &bytes);
-            let _ = source.load(&cache);
-            let normalized = source.with_normalize().expect("it is a file").load(&cache);
+            let _ = source.load(Some(&cache));
+            let normalized = source.with_normalize().expect("it is a file").load(Some(&cache));
             prop_assert_eq!(normalized.is_ok(), !bytes.is_empty() && head.is_empty());
         }
     }

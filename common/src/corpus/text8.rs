@@ -1,6 +1,7 @@
 //! text8, the first 100,000,000 characters of a cleaned Wikipedia: what it must be to the byte, and its download.
 
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -175,6 +176,15 @@ pub fn fetch(
     Ok(text)
 }
 
+/// Whether `url` is of this machine: another one, which a proxy is, would look for it in the wrong place.
+fn is_here(url: &str) -> bool {
+    let uri: Option<ureq::http::Uri> = url.parse().ok();
+    uri.as_ref().and_then(ureq::http::Uri::host).is_some_and(|host| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    })
+}
+
 /// Writes the body of `url` to `file` as it comes, and returns its hash. Its size is as expected.
 fn receive(
     url: &str,
@@ -202,6 +212,7 @@ fn receive(
         .timeout_per_read(Some(Duration::from_secs(60)))
         // A transfer encoding would make the announced length another one than the archive's.
         .accept_encoding("identity")
+        .proxy(if is_here(url) { None } else { ureq::Proxy::try_from_env() })
         .build()
         .new_agent();
     let mut body = match agent.get(url).call() {
@@ -342,9 +353,9 @@ mod tests {
         .expect("the right archive");
 
         assert_eq!(text.sha256(), expected.text_sha256);
-        assert_eq!(Source::Text8 { chars: None }.load(&cache).expect("just fetched"), text);
+        assert_eq!(Source::Text8 { chars: None }.load(Some(&cache)).expect("just fetched"), text);
         assert_eq!(
-            Source::Text8 { chars: Some(10) }.load(&cache).expect("just fetched").to_ascii(),
+            Source::Text8 { chars: Some(10) }.load(Some(&cache)).expect("just fetched").to_ascii(),
             b" anarchism"
         );
         assert!(heard.is_sorted() && heard.len() > 2, "{heard:?}");
@@ -417,6 +428,18 @@ mod tests {
         let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
         let error = refused(answer, &expected);
         assert!(matches!(error, FetchError::Status { status: 404, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn only_an_address_of_this_machine_is_asked_without_a_proxy() {
+        for here in
+            ["http://127.0.0.1:80/text8.zip", "http://127.9.9.9/", "http://[::1]:80/", "http://localhost/"]
+        {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in [URL, "http://10.0.0.1/", "http://localhost.example.org/", "not an address"] {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]

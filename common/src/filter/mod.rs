@@ -259,16 +259,25 @@ impl fmt::Display for Filter {
 
 impl FilterError {
     /// What the writer of the expression can do about it.
-    pub fn help(&self) -> Option<String> {
-        let Reason::UnknownName { nearest, known, .. } = &self.reason else {
-            return None;
-        };
-        let known: Vec<&str> = known.iter().map(|name| name.word()).collect();
-        let known = format!("the names are {}", known.join(", "));
-        Some(match nearest {
-            Some(name) => format!("did you mean `{name}`? {known}"),
-            None => known,
-        })
+    pub fn help(&self) -> String {
+        match &self.reason {
+            Reason::UnknownName { nearest, known, .. } => {
+                let known: Vec<&str> = known.iter().map(|name| name.word()).collect();
+                let known = format!("the names are {}", known.join(", "));
+                match nearest {
+                    Some(name) => format!("did you mean `{name}`? {known}"),
+                    None => known,
+                }
+            }
+            Reason::TooLong(_) | Reason::TooDeep => "`exclude` may hold several shorter ones".to_owned(),
+            Reason::NotAnAnswer | Reason::Operand { .. } => {
+                "compare it with something, as in `unrollings > nodes`".to_owned()
+            }
+            Reason::Character(_) | Reason::Bracket(_) | Reason::Syntax(_) | Reason::Unsupported(_) => {
+                "expressions are such as `unrollings > nodes && batch_size == 16` or `nodes in [8, 64]`"
+                    .to_owned()
+            }
+        }
     }
 }
 
@@ -392,10 +401,10 @@ mod tests {
         let error = Filter::compile("nodes > 1 && unrolings > nodes").expect_err("unknown name");
         assert_eq!((error.to_string().as_str(), error.offset), ("unknown name `unrolings`", 13));
         let help = "did you mean `unrollings`? the names are nodes, batch_size, unrollings, epochs, seed";
-        assert_eq!(error.help().as_deref(), Some(help));
+        assert_eq!(error.help(), help);
         let error = Filter::compile_for("epochs > 500", &Name::OF_A_RUN).expect_err("a run has no epochs");
         assert_eq!(error.to_string(), "unknown name `epochs`");
-        assert_eq!(error.help().as_deref(), Some("the names are nodes, batch_size, unrollings, seed"));
+        assert_eq!(error.help(), "the names are nodes, batch_size, unrollings, seed");
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! event that has it. `sweep, run, nodes, batch_size, unrollings, seed` name a run in one sweep's view. A field that has
 //! nothing to say is left out. Nothing here is a line a step.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::answer::{Best, Counts, Eta, RunState};
+use crate::chain::Chain;
 use crate::grid::Coordinates;
-use crate::id::{Incarnation, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
+use crate::id::{ContentHash, Incarnation, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
 use crate::outcome::{FailureReason, Measured, Perplexity};
 use crate::run::NUMERICS;
 
@@ -60,6 +62,9 @@ pub const EVENTS: &[Described] = &[
         "kept_worker", "refused_step", "refused_bits", "refused_worker",
     ]),
     ("store corrupt", "error", &["path", "detail"]),
+    ("commit failed", "error", &["retry_s", "detail"]),
+    ("checkpoints not removed", "warn", &["checkpoint", "detail"]),
+    ("server failed", "error", &["detail"]),
     ("message refused", "warn", &["worker", "lease", "why"]),
     ("progress", "info", &[
         "sweep", "done", "running", "waiting", "failed", "diverged", "workers", "slots", "best", "eta_s",
@@ -327,6 +332,27 @@ pub fn store_corrupt(path: &Path, detail: &str) {
     tracing::error!(target: "slalom::fleet", path = %path.display(), detail, "store corrupt");
 }
 
+/// A store took no commit and may take it later, when it is tried again; until then nothing leaves.
+pub fn commit_failed(retry: Duration, why: &dyn Error) {
+    let retry_s = retry.as_secs_f64();
+    tracing::error!(target: "slalom::fleet", retry_s, detail = %Chain(why), "commit failed");
+}
+
+/// A checkpoint that no run goes on from stays, or all of them do, and take up space.
+pub fn checkpoints_not_removed(checkpoint: Option<ContentHash>, why: &dyn Error) {
+    tracing::warn!(
+        target: "slalom::fleet",
+        checkpoint = checkpoint.map(|checkpoint| checkpoint.to_string()),
+        detail = %Chain(why),
+        "checkpoints not removed"
+    );
+}
+
+/// The server inside a program that opens a store itself is gone.
+pub fn server_failed(why: &dyn Error) {
+    tracing::error!(target: "slalom::fleet", detail = %Chain(why), "server failed");
+}
+
 /// A peer said what cannot be, perhaps of a lease; `why` names the field or is a code.
 pub fn message_refused(worker: &WorkerName, lease: Option<LeaseId>, why: &dyn std::fmt::Display) {
     tracing::warn!(
@@ -420,7 +446,7 @@ pub fn message_resent(worker: &WorkerName, lease: LeaseId, why: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::super::Format;
-    use super::super::format::captured;
+    use super::super::format::{assert_said, captured};
     use super::*;
     use crate::run::Shape;
 
@@ -469,6 +495,10 @@ mod tests {
         run_failed(run, 3, FailureReason::Memory, "wants 9 GB", &worker);
         result_conflict(run, kept, AnswerField { measured: Measured::Diverged, ..kept });
         store_corrupt(Path::new("/srv/slalom.db"), "record 7: its checksum does not match");
+        let why = std::io::Error::other("no space is left");
+        commit_failed(Duration::from_millis(500), &why);
+        checkpoints_not_removed(Some(ContentHash::of(b"state")), &why);
+        server_failed(&why);
         worker_left(&worker, "drained");
         worker_left_silent(&worker);
         progress(&sweep, &counts, 2, 32, Some(4.871), Some(Eta { seconds: 12.2, low: 10.0, high: 15.0 }));
@@ -479,29 +509,7 @@ mod tests {
     /// `EVENTS` is what the README prints: it says neither more nor less than the functions do.
     #[test]
     fn every_event_has_the_name_level_and_fields_that_the_list_says() {
-        let lines = captured(Format::Json, say_everything);
-        let mut said = Vec::new();
-        for line in lines.lines() {
-            let object: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            let word =
-                |key: &str| object[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
-            // Read from the line, since the parsed object has forgotten the order.
-            let mut keys: Vec<&String> = object.keys().collect();
-            keys.sort_by_key(|key| line.find(&format!("\"{key}\":")));
-            assert_eq!(keys[..3], ["ts", "level", "event"], "{line}");
-            let fields: Vec<String> = keys[3..].iter().map(ToString::to_string).collect();
-            said.push((word("event"), word("level"), fields));
-        }
-        let mut listed: Vec<(String, String, Vec<String>)> = EVENTS
-            .iter()
-            .map(|&(event, level, fields)| {
-                (event.to_owned(), level.to_owned(), fields.iter().map(ToString::to_string).collect())
-            })
-            .collect();
-        said.sort();
-        listed.sort();
-        assert_eq!(said, listed);
+        assert_said(EVENTS, &captured(Format::Json, say_everything));
     }
 
     /// The screen of `CLI.md`, "The coordinator's log", but for its made-up times.

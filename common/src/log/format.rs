@@ -183,9 +183,14 @@ impl serde::Serialize for Value {
 /// What is logged while `act` runs on this thread, in `format`, from `debug` on and without colour.
 #[cfg(test)]
 pub(super) fn captured(format: Format, act: impl FnOnce()) -> String {
+    filtered(format, &"debug,h2=debug".parse().expect("a filter"), act)
+}
+
+/// What `filter` lets through of that.
+#[cfg(test)]
+pub(super) fn filtered(format: Format, filter: &super::args::LogFilter, act: impl FnOnce()) -> String {
     use std::sync::{Arc, Mutex};
 
-    use tracing_subscriber::filter::LevelFilter;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     let buffer = Arc::new(Mutex::new(Vec::new()));
@@ -194,10 +199,37 @@ pub(super) fn captured(format: Format, act: impl FnOnce()) -> String {
         .event_format(Lines(format))
         .with_ansi(false)
         .with_writer(move || Sink(Arc::clone(&sink)));
-    let subscriber = tracing_subscriber::registry().with(LevelFilter::DEBUG).with(layer);
+    let subscriber = tracing_subscriber::registry().with(filter.directives()).with(layer);
     tracing::subscriber::with_default(subscriber, act);
     let bytes = buffer.lock().expect("no writer panicked").clone();
     String::from_utf8(bytes).expect("lines are text")
+}
+
+/// The lines, in JSON, are `events`: each once, with its level and fields in order, and no other.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn assert_said(events: &[super::fleet::Described], lines: &str) {
+    let mut said = Vec::new();
+    for line in lines.lines() {
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let word = |key: &str| object[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
+        // Read from the line, since the parsed object has forgotten the order.
+        let mut keys: Vec<&String> = object.keys().collect();
+        keys.sort_by_key(|key| line.find(&format!("\"{key}\":")));
+        assert_eq!(keys[..3], ["ts", "level", "event"], "{line}");
+        let fields: Vec<String> = keys[3..].iter().map(ToString::to_string).collect();
+        said.push((word("event"), word("level"), fields));
+    }
+    let mut listed: Vec<(String, String, Vec<String>)> = events
+        .iter()
+        .map(|&(event, level, fields)| {
+            (event.to_owned(), level.to_owned(), fields.iter().map(ToString::to_string).collect())
+        })
+        .collect();
+    said.sort();
+    listed.sort();
+    assert_eq!(said, listed);
 }
 
 #[cfg(test)]

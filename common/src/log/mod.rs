@@ -1,60 +1,36 @@
-//! How Slalom's programs say what they do: one line an event, for people or for machines, and the fleet's events.
+//! How Slalom's programs say what they do: one line an event, for people or for machines, and the events.
 //!
 //! The subscriber is set up here, once a process; how a line looks is `format`'s, and which events there are is
-//! [`fleet`]'s. Nothing here decides what is worth a line.
+//! [`fleet`]'s and [`worker`]'s. Nothing here decides what is worth a line.
 
+pub mod args;
 pub mod fleet;
 mod format;
+pub mod worker;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use args::LogArgs;
 use format::Lines;
 
 /// The form of a log's lines.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Format {
-    /// Time, level, event, `name=value`; numbers rounded for reading.
+    /// Time, level, event, `name=value`; numbers rounded for reading
     #[default]
     Text,
-    /// One flat object a line: `ts`, `level`, `event`, and the fields with all their digits.
+    /// One flat object a line: `ts`, `level`, `event`, and the fields with all their digits
     Json,
-}
-
-/// What is logged, how, and where to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LogSettings {
-    /// The form of a line.
-    pub format: Format,
-    /// A directory for a file a day, `PROGRAM.YYYY-MM-DD.log` by UTC; standard error if absent.
-    pub dir: Option<PathBuf>,
-    /// Directives of `tracing`'s filter: `info`, `info,slalom=debug`.
-    pub filter: String,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self { format: Format::Text, dir: None, filter: "info".to_owned() }
-    }
 }
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// A filter that cannot be read.
-    #[error("`{filter}` is not a log filter")]
-    Filter {
-        /// As written.
-        filter: String,
-        /// What is wrong with it.
-        source: ParseError,
-    },
     /// A directory that takes no file.
     #[error("cannot write a log in {}", dir.display())]
     Directory {
@@ -68,22 +44,23 @@ pub enum LogError {
     Twice,
 }
 
-/// Keeps the log's file open; what was logged before it is dropped is written when that returns.
+/// Keeps the log's writer; what was logged before it is dropped is written when that returns.
 #[derive(Debug)]
-#[must_use = "dropped at once, it closes the log's file"]
+#[must_use = "dropped at once, it ends the log"]
 pub struct Guard {
-    _file: Option<WorkerGuard>,
+    _writer: WorkerGuard,
 }
 
-/// Sends this process's events to where `settings` says, files being called after `program`.
+/// Sends this process's events to where `args` say: to standard error, or to a file a day in their directory, called
+/// `PROGRAM.YYYY-MM-DD.log` by UTC.
 ///
 /// # Errors
-/// If the filter cannot be read, the directory takes no file, or there is a log already.
-pub fn init(settings: &LogSettings, program: &str) -> Result<Guard, LogError> {
-    let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|source| LogError::Filter { filter: settings.filter.clone(), source })?;
-    let (writer, file) = match &settings.dir {
-        None => (BoxMakeWriter::new(std::io::stderr), None),
+/// If the directory takes no file, or there is a log already.
+pub fn init(args: &LogArgs, program: &str) -> Result<Guard, LogError> {
+    let builder = NonBlockingBuilder::default().thread_name("log");
+    let (writer, guard) = match &args.log_dir {
+        // A terminal that is stopped, or a pipe that nobody reads, must not stop the fleet: once the queue is full it loses lines.
+        None => builder.lossy(true).finish(std::io::stderr()),
         Some(dir) => {
             let appender = RollingFileAppender::builder()
                 .rotation(Rotation::DAILY)
@@ -92,23 +69,21 @@ pub fn init(settings: &LogSettings, program: &str) -> Result<Guard, LogError> {
                 .build(dir)
                 .map_err(|source| LogError::Directory { dir: dir.clone(), source })?;
             // A disk slower than the fleet makes the fleet wait: the log is how a sweep is followed, with no line left out.
-            let (writer, guard) =
-                NonBlockingBuilder::default().lossy(false).thread_name("log").finish(appender);
-            (BoxMakeWriter::new(writer), Some(guard))
+            builder.lossy(false).finish(appender)
         }
     };
     let mut layer = tracing_subscriber::fmt::layer()
-        .event_format(Lines(settings.format))
+        .event_format(Lines(args.log_format))
         // Its complaints about a standard error that is closed would go there, and panic.
         .log_internal_errors(false)
         .with_writer(writer);
     // Left alone, it heeds NO_COLOR.
-    if file.is_some() || !std::io::stderr().is_terminal() {
+    if args.log_dir.is_some() || !std::io::stderr().is_terminal() {
         layer = layer.with_ansi(false);
     }
-    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    let subscriber = tracing_subscriber::registry().with(args.log_filter.directives()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
-    Ok(Guard { _file: file })
+    Ok(Guard { _writer: guard })
 }
 
 #[cfg(test)]
@@ -117,19 +92,17 @@ mod tests {
 
     /// In one test, since a process has one log.
     #[test]
-    fn a_log_is_a_file_of_the_day_and_what_is_no_filter_or_directory_is_refused() {
+    fn a_log_is_a_file_of_the_day_and_what_is_no_directory_is_refused() {
         let outside = tempfile::tempdir().expect("a directory");
         let file = outside.path().join("file");
         std::fs::write(&file, "").expect("a file");
-        let settings = LogSettings { filter: "slalom=loud".to_owned(), ..LogSettings::default() };
-        assert!(matches!(init(&settings, "test"), Err(LogError::Filter { .. })));
-        let settings = LogSettings { dir: Some(file), ..LogSettings::default() };
-        assert!(matches!(init(&settings, "test"), Err(LogError::Directory { .. })));
+        let args = LogArgs { log_dir: Some(file), ..LogArgs::default() };
+        assert!(matches!(init(&args, "test"), Err(LogError::Directory { .. })));
 
         let dir = outside.path().join("logs");
-        let settings = LogSettings { dir: Some(dir.clone()), ..LogSettings::default() };
-        let guard = init(&settings, "slalom-test").expect("a log");
-        assert!(matches!(init(&settings, "slalom-test"), Err(LogError::Twice)));
+        let args = LogArgs { log_dir: Some(dir.clone()), ..LogArgs::default() };
+        let guard = init(&args, "slalom-test").expect("a log");
+        assert!(matches!(init(&args, "slalom-test"), Err(LogError::Twice)));
         tracing::info!(port = 7117, "listening");
         tracing::debug!("not asked for");
         drop(guard);

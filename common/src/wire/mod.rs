@@ -28,6 +28,8 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 pub const STEP_END: u64 = 1 << 40;
 /// Wanted steps of a run, at most.
 pub const WANTED_STEPS_MAX: usize = 10_000;
+/// Slots of a worker, at most.
+pub const SLOTS_MAX: u32 = 4096;
 /// Leases named in one message, at most.
 pub const LEASES_MAX: usize = 100_000;
 /// The longest line for people in a message, in bytes.

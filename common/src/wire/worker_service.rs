@@ -3,10 +3,10 @@
 use slalom_proto::v1;
 
 use super::{
-    DETAIL_BYTES_MAX, LEASES_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration, duration_ms,
-    finite, hash, in_range, no_longer_than, present, step, text,
+    DETAIL_BYTES_MAX, LEASES_MAX, SLOTS_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration,
+    duration_ms, finite, hash, in_range, no_longer_than, present, step, text,
 };
-use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, Step};
+use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId};
 use crate::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, Report, Welcome,
     WorkerMessage,
@@ -16,8 +16,6 @@ use crate::run::Run;
 
 /// The longest word for an instruction set, in bytes.
 const ISA_BYTES_MAX: usize = 64;
-/// Slots of a worker, at most.
-const SLOTS_MAX: u64 = 4096;
 
 impl WorkerMessage {
     /// As a message.
@@ -29,17 +27,23 @@ impl WorkerMessage {
             Self::Progress { lease, step, loss } => {
                 Message::Progress(v1::Progress { lease: lease.number(), step: step.number(), loss: *loss })
             }
-            Self::CheckpointStored { lease, checkpoint } => Message::CheckpointStored(v1::CheckpointStored {
-                lease: lease.number(),
-                step: checkpoint.step.number(),
-                sha256: checkpoint.blob.bytes().to_vec(),
-            }),
-            Self::Numbered { number, lease, report } => Message::Numbered(v1::Numbered {
+            Self::CheckpointStored { lease, run, checkpoint } => {
+                Message::CheckpointStored(v1::CheckpointStored {
+                    lease: lease.number(),
+                    run_key: run.bytes().to_vec(),
+                    step: checkpoint.step.number(),
+                    sha256: checkpoint.blob.bytes().to_vec(),
+                })
+            }
+            Self::Numbered { number, lease, run, report } => Message::Numbered(v1::Numbered {
                 number: number.number(),
                 lease: lease.number(),
+                run_key: run.bytes().to_vec(),
                 report: Some(report.to_wire()),
             }),
-            Self::Draining => Message::Draining(v1::Draining {}),
+            Self::Draining { received_max } => {
+                Message::Draining(v1::Draining { received_max: received_max.map(LeaseId::number) })
+            }
         };
         v1::WorkerMessage { message: Some(message) }
     }
@@ -62,6 +66,7 @@ impl WorkerMessage {
             },
             Message::CheckpointStored(stored) => Self::CheckpointStored {
                 lease: LeaseId::new(stored.lease),
+                run: RunKey::new(bytes("CheckpointStored.run_key", &stored.run_key)?),
                 checkpoint: CheckpointName {
                     step: step("CheckpointStored.step", stored.step)?,
                     blob: hash("CheckpointStored.sha256", &stored.sha256)?,
@@ -70,9 +75,12 @@ impl WorkerMessage {
             Message::Numbered(numbered) => Self::Numbered {
                 number: message_number("Numbered.number", numbered.number)?,
                 lease: LeaseId::new(numbered.lease),
+                run: RunKey::new(bytes("Numbered.run_key", &numbered.run_key)?),
                 report: Report::from_wire(present("Numbered.report", numbered.report)?)?,
             },
-            Message::Draining(v1::Draining {}) => Self::Draining,
+            Message::Draining(v1::Draining { received_max }) => {
+                Self::Draining { received_max: received_max.map(LeaseId::new) }
+            }
         })
     }
 }
@@ -89,6 +97,7 @@ impl Hello {
             speed: self.speed,
             gflops_per_slot: self.gflops_per_slot,
             held: Some(self.held.to_wire()),
+            store: self.store.map(|store| store.bits().to_be_bytes().to_vec()),
         }
     }
 
@@ -97,7 +106,7 @@ impl Hello {
             let must_be = "finite and above 0";
             return Err(WireError::Float { field: "Hello.speed", value: wire.speed, must_be });
         }
-        in_range("Hello.slots", wire.slots.into(), 1..=SLOTS_MAX)?;
+        in_range("Hello.slots", wire.slots.into(), 1..=SLOTS_MAX.into())?;
         Ok(Self {
             protocol_version: wire.protocol_version,
             worker: wire
@@ -114,6 +123,7 @@ impl Hello {
             speed: wire.speed,
             gflops_per_slot: finite("Hello.gflops_per_slot", wire.gflops_per_slot)?,
             held: LeasesHeld::from_wire(present("Hello.held", wire.held)?)?,
+            store: wire.store.map(|store| store_id("Hello.store", &store)).transpose()?,
         })
     }
 }
@@ -245,6 +255,8 @@ impl Welcome {
             lease_ms: duration_ms(self.lease),
             checkpoint_every_ms: duration_ms(self.checkpoint_every),
             acknowledged: self.acknowledged.map(MessageNumber::number),
+            store: self.store.bits().to_be_bytes().to_vec(),
+            forget: self.forget,
         }
     }
 
@@ -255,6 +267,8 @@ impl Welcome {
             lease: duration("Welcome.lease_ms", wire.lease_ms)?,
             checkpoint_every: duration("Welcome.checkpoint_every_ms", wire.checkpoint_every_ms)?,
             acknowledged: acknowledged.transpose()?,
+            store: store_id("Welcome.store", &wire.store)?,
+            forget: wire.forget,
         })
     }
 }
@@ -312,6 +326,10 @@ fn resume_from_wire(wire: &v1::Checkpoint, first_wanted: Step) -> Result<Checkpo
     Ok(resume)
 }
 
+fn store_id(field: &'static str, value: &[u8]) -> Result<StoreId, WireError> {
+    bytes(field, value).map(|bits| StoreId::new(u128::from_be_bytes(bits)))
+}
+
 /// Numbers count from 1, so that 0 can be "nothing yet" in arithmetic on either side.
 fn message_number(field: &'static str, value: u64) -> Result<MessageNumber, WireError> {
     in_range(field, value, 1..=u64::MAX - 1).map(MessageNumber::new)
@@ -367,7 +385,8 @@ mod tests {
 
     fn ended(how: LeaseEnd) -> WorkerMessage {
         let report = Report::LeaseEnded { milestones: vec![milestone(1), milestone(2)], how };
-        WorkerMessage::Numbered { number: MessageNumber::new(3), lease: LeaseId::new(88), report }
+        let run = lease().run.key();
+        WorkerMessage::Numbered { number: MessageNumber::new(3), lease: LeaseId::new(88), run, report }
     }
 
     fn hello() -> Hello {
@@ -381,16 +400,17 @@ mod tests {
             speed: 0.9,
             gflops_per_slot: 61.0,
             held: LeasesHeld::default(),
+            store: None,
         }
     }
 
     #[test]
     fn a_worker_has_from_1_to_4096_slots_of_a_finite_speed_above_zero() {
-        for slots in [1, SLOTS_MAX as u32] {
+        for slots in [1, SLOTS_MAX] {
             let sent = Hello { slots, ..hello() };
             assert_eq!(Hello::from_wire(sent.to_wire()), Ok(sent));
         }
-        for slots in [0, SLOTS_MAX as u32 + 1] {
+        for slots in [0, SLOTS_MAX + 1] {
             let refused = Hello::from_wire(Hello { slots, ..hello() }.to_wire());
             assert!(matches!(refused, Err(WireError::OutOfRange { field: "Hello.slots", .. })), "{slots}");
         }
@@ -402,22 +422,24 @@ mod tests {
 
     #[test]
     fn every_message_up_arrives_as_it_was_sent() {
-        let lease = LeaseId::new(88);
+        let (lease, run) = (LeaseId::new(88), lease().run.key());
         let held = LeasesHeld { leases: vec![LeaseId::new(7), lease], received_max: Some(lease) };
         let failed = LeaseEnd::Failed { reason: FailureReason::Memory, detail: "wants 9 GB".to_owned() };
         let checkpoint = CheckpointName { step: Step::new(40), blob: ContentHash::of(b"state") };
         let report = Report::Milestone(milestone(500));
         let messages = [
             WorkerMessage::Hello(hello()),
+            WorkerMessage::Hello(Hello { store: Some(StoreId::new(u128::MAX - 6)), ..hello() }),
             WorkerMessage::Heartbeat(held),
             WorkerMessage::Progress { lease, step: Step::new(3), loss: Some(2.5) },
-            WorkerMessage::CheckpointStored { lease, checkpoint },
-            WorkerMessage::Numbered { number: MessageNumber::new(1), lease, report },
+            WorkerMessage::CheckpointStored { lease, run, checkpoint },
+            WorkerMessage::Numbered { number: MessageNumber::new(1), lease, run, report },
             ended(LeaseEnd::Finished),
             ended(LeaseEnd::Diverged { at: Step::new(9) }),
             ended(failed),
             ended(LeaseEnd::HandedBack),
-            WorkerMessage::Draining,
+            WorkerMessage::Draining { received_max: None },
+            WorkerMessage::Draining { received_max: Some(lease) },
         ];
         for message in messages {
             assert_eq!(WorkerMessage::from_wire(message.to_wire()), Ok(message));
@@ -431,10 +453,12 @@ mod tests {
             lease: Duration::from_secs(30),
             checkpoint_every: Duration::from_secs(60),
             acknowledged: Some(MessageNumber::new(12)),
+            store: StoreId::new(u128::MAX - 6),
+            forget: false,
         };
         let messages = [
             CoordinatorMessage::Welcome(welcome),
-            CoordinatorMessage::Welcome(Welcome { acknowledged: None, ..welcome }),
+            CoordinatorMessage::Welcome(Welcome { acknowledged: None, forget: true, ..welcome }),
             CoordinatorMessage::Grants(vec![
                 lease(),
                 Lease { resume: None, checkpoint_every: None, ..lease() },

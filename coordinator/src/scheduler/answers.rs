@@ -179,12 +179,12 @@ impl Scheduler {
         row.losses = known.losses;
         row.last_failure.clone_from(&known.last_failure);
         row.diverged_at = known.diverged.map(|(at, _)| at);
-        row.step = known.step_known();
+        row.step = known.step_towards(&entry.sweep.wanted_steps(&at));
         if let Some((id, lease)) = known.last_lease.and_then(|id| Some((id, self.ledger.lease(id)?))) {
             let (incarnation, worker) = self.ledger.holder(lease);
             row.last_lease = Some((id, worker.clone()));
             let held = self.fleet.get(&incarnation).and_then(|worker| worker.leases.get(&id));
-            row.step = held.map_or(row.step, |held| held.step.max(row.step));
+            row.step = held.map_or(row.step, |held| held.step.max(row.step).min(steps));
         }
         row
     }
@@ -201,7 +201,8 @@ impl Scheduler {
             if !here || last == 0 {
                 return 0.0;
             }
-            let step = held.step.max(run.step_known()).number().min(last);
+            let known = run.step_towards(&entry.sweep.wanted_steps(&at));
+            let step = held.step.max(known).number().min(last);
             entry.run_seconds(&at) * step as f64 / last as f64
         });
         entry.work_over_s + running.sum::<f64>()

@@ -259,7 +259,7 @@ pub enum Notice {
         /// Whose it is.
         refused_worker: WorkerName,
     },
-    /// A worker spoke of a lease that this store never gave it.
+    /// A worker spoke of a lease that this store never gave it, or not on that run.
     MessageRefused {
         /// Which worker.
         worker: WorkerName,

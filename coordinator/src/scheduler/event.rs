@@ -1,6 +1,6 @@
 //! All that can happen to a coordinator. A closed list: the scheduler defines each in every state.
 
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, Step, SweepName};
+use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName};
 use slalom_common::message::{CheckpointName, Hello, LeasesHeld, Report};
 use slalom_common::sweep::Sweep;
 
@@ -83,6 +83,8 @@ pub enum Saying {
     CheckpointStored {
         /// Under which lease it was made.
         lease: LeaseId,
+        /// Of which run.
+        run: RunKey,
         /// Where and what.
         checkpoint: CheckpointName,
     },
@@ -92,9 +94,14 @@ pub enum Saying {
         number: MessageNumber,
         /// Under which lease.
         lease: LeaseId,
+        /// Of which run.
+        run: RunKey,
         /// What.
         report: Report,
     },
     /// It takes no more leases.
-    Draining,
+    Draining {
+        /// The highest that it has received.
+        received_max: Option<LeaseId>,
+    },
 }

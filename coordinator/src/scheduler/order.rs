@@ -10,7 +10,8 @@ use slalom_common::answer::RunState;
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{RunNumber, SweepName};
 
-use super::ledger::{Ledger, SweepEntry, SweepIndex};
+use super::ledger::sweep::SweepEntry;
+use super::ledger::{Ledger, SweepIndex};
 
 /// Which sweeps' runs are leased.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,10 +25,16 @@ pub enum Serve {
 impl Serve {
     /// Whether this sweep's runs may be leased.
     pub fn serves(&self, entry: &SweepEntry) -> bool {
-        match self {
-            Self::All => entry.is_active(),
-            Self::Only(name) => entry.sweep.name() == name && entry.is_active(),
-        }
+        entry.is_active() && self.counts(entry)
+    }
+
+    /// Whether what this sweep wants is part of a lease.
+    pub fn counts(&self, entry: &SweepEntry) -> bool {
+        let named = match self {
+            Self::All => true,
+            Self::Only(name) => entry.sweep.name() == name,
+        };
+        named && !entry.cancelled
     }
 }
 
@@ -41,7 +48,7 @@ pub struct Order {
 /// Longest first, then by number. Seconds are finite and not negative, so their bits order as they do.
 type Rank = (Reverse<u64>, u64);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Queue {
     longest_first: Vec<u32>,
     /// What stands before it was leased at least once.
@@ -63,12 +70,12 @@ impl Order {
         self.queues.insert(sweep, Queue { longest_first, cursor: 0, again: BTreeSet::new() });
     }
 
-    /// Queues one run that waits again.
+    /// Queues one run that waits again. A sweep without a queue was over when this life began: each of its runs has been
+    /// leased before, so what is put back is all that can wait.
     pub fn put_back(&mut self, sweep: SweepIndex, number: RunNumber, ledger: &Ledger) {
         let entry = ledger.sweep(sweep);
-        if let (Some(queue), Some(at)) = (self.queues.get_mut(&sweep), entry.sweep.coordinates(number)) {
-            queue.again.insert(rank(entry, number, &at));
-        }
+        let at = entry.sweep.coordinates(number).expect("only runs of the sweep are put back");
+        self.queues.entry(sweep).or_default().again.insert(rank(entry, number, &at));
     }
 
     /// Takes the next waiting run: of the sweep after the one that was served last.

@@ -1,20 +1,24 @@
 //! The scheduler, event by event: data in, effects out, invariants after each.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 use slalom_common::answer::TrialRow;
 use slalom_common::axis::Axis;
 use slalom_common::filter::Filter;
 use slalom_common::grid::{Axes, Grid};
-use slalom_common::id::{ContentHash, WorkerName};
-use slalom_common::message::PROTOCOL_VERSION;
-use slalom_common::outcome::{FailureReason, Perplexity};
-use slalom_common::run::Family;
+use slalom_common::id::{ContentHash, LeaseId, MessageNumber, Step, SweepName, WorkerName};
+use slalom_common::message::{
+    CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report, Welcome,
+};
+use slalom_common::outcome::{FailureReason, Measured, Milestone, Perplexity};
+use slalom_common::run::{Family, Run};
 use slalom_common::settings::TrainingSettings;
-use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch};
+use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
 use slalom_common::trials;
+use slalom_common::wire::WANTED_STEPS_MAX;
 
+use super::effect::{Leaving, Reply};
+use super::event::{RequestId, Saying, StreamId};
+use super::grants::{GRANT_LEASES_MAX, GRANT_STEPS_MAX, send_grants};
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -80,6 +84,7 @@ fn measured(run: &Run, step: Step) -> Milestone {
 /// A scheduler, its clock and its store: every record is kept, and invariants are checked after every event.
 struct World {
     scheduler: Scheduler,
+    store: StoreId,
     now: Moment,
     records: Vec<Record>,
     next_id: u64,
@@ -87,9 +92,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::on(StoreId::new(9))
+    }
+
+    /// On an empty store of this id.
+    fn on(store: StoreId) -> Self {
         let now = Moment::default();
-        let scheduler = Scheduler::recover(settings(), now, Vec::new());
-        Self { scheduler, now, records: Vec::new(), next_id: 0 }
+        let scheduler = Scheduler::recover(settings(), store, now, Vec::new());
+        Self { scheduler, store, now, records: Vec::new(), next_id: 0 }
     }
 
     fn handle(&mut self, event: Event) -> Effects {
@@ -117,6 +127,7 @@ impl World {
             slots,
             stream: StreamId(0),
             reports: 0,
+            store: None,
         };
         self.greet(peer, LeasesHeld::default())
     }
@@ -133,6 +144,7 @@ impl World {
             speed: 1.0,
             gflops_per_slot: 1.0,
             held,
+            store: peer.store.replace(self.store),
         };
         let effects = self.handle(Event::WorkerJoined { stream: peer.stream, hello });
         (peer, effects)
@@ -142,20 +154,20 @@ impl World {
         self.handle(Event::Said { stream: peer.stream, incarnation: peer.incarnation, saying })
     }
 
-    fn report(&mut self, peer: &mut Peer, lease: LeaseId, report: Report) -> Effects {
+    fn report(&mut self, peer: &mut Peer, lease: &Lease, report: Report) -> Effects {
         peer.reports += 1;
         let number = MessageNumber::new(peer.reports);
-        self.say(peer, Saying::Reported { number, lease, report })
+        self.say(peer, Saying::Reported { number, lease: lease.id, run: lease.run.key(), report })
     }
 
     fn finish(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
         let milestones = lease.wanted.iter().map(|&step| measured(&lease.run, step)).collect();
-        self.report(peer, lease.id, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
+        self.report(peer, lease, Report::LeaseEnded { milestones, how: LeaseEnd::Finished })
     }
 
     fn fail(&mut self, peer: &mut Peer, lease: &Lease) -> Effects {
         let how = LeaseEnd::Failed { reason: FailureReason::Panic, detail: "index out of bounds".to_owned() };
-        self.report(peer, lease.id, Report::LeaseEnded { milestones: Vec::new(), how })
+        self.report(peer, lease, Report::LeaseEnded { milestones: Vec::new(), how })
     }
 
     fn wait(&mut self, time: Duration) -> Effects {
@@ -165,7 +177,7 @@ impl World {
 
     /// kill -9 and a start from what was stored.
     fn restart(&mut self) {
-        self.scheduler = Scheduler::recover(settings(), self.now, self.records.clone());
+        self.scheduler = Scheduler::recover(settings(), self.store, self.now, self.records.clone());
         invariants::check(&self.scheduler).expect("no invariant is broken by a restart");
     }
 
@@ -187,6 +199,8 @@ struct Peer {
     slots: u32,
     stream: StreamId,
     reports: u64,
+    /// That last welcomed it.
+    store: Option<StoreId>,
 }
 
 fn reply(effects: &Effects) -> Reply {
@@ -274,7 +288,7 @@ fn a_longer_sweep_wants_only_the_steps_that_are_not_answered() {
     let (mut hill, effects) = world.join("hill", 4);
     let leases = grants(&effects);
     let checkpoint = CheckpointName { step: Step::new(900), blob: ContentHash::of(b"state") };
-    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, checkpoint });
+    world.say(&hill, Saying::CheckpointStored { lease: leases[0].id, run: leases[0].run.key(), checkpoint });
     for lease in &leases {
         world.finish(&mut hill, lease);
     }
@@ -296,7 +310,7 @@ fn a_checkpoint_past_an_unrecorded_milestone_is_not_resumed_from() {
     let lease = grants(&effects).remove(0);
     for (step, content) in [(400, b"early"), (600, b"later")] {
         let checkpoint = CheckpointName { step: Step::new(step), blob: ContentHash::of(content) };
-        world.say(&hill, Saying::CheckpointStored { lease: lease.id, checkpoint });
+        world.say(&hill, Saying::CheckpointStored { lease: lease.id, run: lease.run.key(), checkpoint });
     }
     world.wait(LEASE);
     let (_, effects) = world.join("heir", 1);
@@ -343,7 +357,7 @@ fn twenty_lost_workers_in_a_row_fail_a_run_and_a_milestone_between_does_not() {
     }
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(500))));
     world.wait(LEASE);
     for _ in 0..18 {
         world.join("doomed", 1);
@@ -384,9 +398,9 @@ fn the_same_answer_again_changes_nothing_and_is_acknowledged_again() {
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
     let report = Report::Milestone(measured(&lease.run, Step::new(500)));
-    world.report(&mut hill, lease.id, report.clone());
+    world.report(&mut hill, &lease, report.clone());
     hill.reports = 0;
-    let effects = world.report(&mut hill, lease.id, report);
+    let effects = world.report(&mut hill, &lease, report);
     assert!(effects.records.is_empty());
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
 }
@@ -401,7 +415,7 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
     let (mut quick, effects) = world.join("quick", 1);
     let second = grants(&effects).remove(0);
     assert_eq!(first.run, second.run);
-    world.report(&mut quick, second.id, Report::Milestone(measured(&second.run, Step::new(500))));
+    world.report(&mut quick, &second, Report::Milestone(measured(&second.run, Step::new(500))));
     let held = LeasesHeld { leases: vec![first.id], received_max: Some(first.id) };
     let (back, effects) = world.greet(slow, held);
     slow = back;
@@ -413,7 +427,7 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
         measured: Measured::Perplexity(Perplexity::new(99.0).expect("finite")),
         ..measured(&first.run, Step::new(500))
     };
-    let effects = world.report(&mut slow, first.id, Report::Milestone(other));
+    let effects = world.report(&mut slow, &first, Report::Milestone(other));
     let conflict = notices(&effects).into_iter().find_map(|notice| match notice {
         Notice::ResultConflict { kept_worker, refused_worker, .. } => {
             Some((kept_worker.to_string(), refused_worker.to_string()))
@@ -466,7 +480,7 @@ fn a_divergence_answers_every_later_step_and_is_not_retried() {
     let lease = grants(&effects).remove(0);
     let milestones = vec![measured(&lease.run, Step::new(500))];
     let how = LeaseEnd::Diverged { at: Step::new(700) };
-    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones, how });
+    let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones, how });
     assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::RunDiverged { .. })));
     assert_eq!(world.counts("a"), [2, 1, 0, 1, 0, 0]);
     let index = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
@@ -483,13 +497,13 @@ fn a_milestone_past_a_recorded_divergence_is_a_conflict() {
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
     let how = LeaseEnd::Diverged { at: Step::new(500) };
-    world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
-    let at = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(500))));
+    world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
+    let at = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(500))));
     assert!(
         matches!(at.records[0], Record::MilestoneReached { .. }),
         "500 steps were applied before step 500"
     );
-    let past = world.report(&mut hill, lease.id, Report::Milestone(measured(&lease.run, Step::new(501))));
+    let past = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(1000))));
     assert!(matches!(past.records[0], Record::ConflictFound { .. }));
 }
 
@@ -541,9 +555,9 @@ fn a_draining_worker_gets_nothing_more_and_leaves_without_a_warning() {
     world.submit(sweep("a"));
     let (mut hill, effects) = world.join("hill", 1);
     let lease = grants(&effects).remove(0);
-    world.say(&hill, Saying::Draining);
+    world.say(&hill, Saying::Draining { received_max: Some(lease.id) });
     let how = LeaseEnd::HandedBack;
-    let effects = world.report(&mut hill, lease.id, Report::LeaseEnded { milestones: Vec::new(), how });
+    let effects = world.report(&mut hill, &lease, Report::LeaseEnded { milestones: Vec::new(), how });
     assert!(grants(&effects).is_empty());
     let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
     assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
@@ -568,6 +582,7 @@ fn cancelling_ends_a_lease_only_if_no_other_active_sweep_wants_the_run() {
     let (reply, effects) = world.submit(sweep("b"));
     assert_eq!(reply, Reply::Submitted { sweep: name("b"), created: true });
     assert_eq!(grants(&effects).len(), 1, "submitting it again makes it active");
+    assert!(notices(&effects).iter().any(|notice| matches!(notice, Notice::SweepSubmitted { .. })));
 }
 
 #[test]
@@ -611,14 +626,135 @@ fn what_is_excluded_is_never_leased() {
 }
 
 #[test]
-fn a_lease_of_another_stores_life_is_refused_and_acknowledged() {
+fn the_end_of_a_lease_that_was_never_granted_is_refused_and_acknowledged() {
     let mut world = World::new();
-    let (mut hill, _) = world.join("hill", 1);
-    let how = LeaseEnd::Finished;
-    let report = Report::LeaseEnded { milestones: Vec::new(), how };
-    let effects = world.report(&mut hill, LeaseId::new(7), report);
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    let never = Lease { id: LeaseId::new(7), ..grants(&effects).remove(0) };
+    let effects = world.finish(&mut hill, &never);
     assert!(effects.records.is_empty());
     assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+}
+
+#[test]
+fn runs_retried_after_a_restart_are_leased() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let mut leases = grants(&effects);
+    while let Some(lease) = leases.pop() {
+        let effects = world.fail(&mut hill, &lease);
+        leases.extend(grants(&effects));
+    }
+    assert_eq!(world.counts("a"), [0, 0, 0, 0, 4, 0]);
+    world.restart();
+    world.join("heir", 4);
+    let request = RequestId(world.fresh());
+    let effects = world.handle(Event::Retry { request, sweep: name("a") });
+    assert_eq!(grants(&effects).len(), 4);
+}
+
+#[test]
+fn what_a_run_was_trained_to_for_another_sweep_is_not_how_far_this_one_is() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 4);
+    for lease in grants(&effects) {
+        world.finish(&mut hill, &lease);
+    }
+    let mut finer = draft("b");
+    let axes = Axes { epochs: axis(&[500, 750]), ..finer.blocks[0].axes().clone() };
+    finer.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    world.submit(Sweep::new(finer).expect("a valid sweep"));
+    let index = world.scheduler.ledger().find_sweep(&name("b")).expect("a known sweep");
+    let rows = world.scheduler.run_rows(index, 0..4, &[], None).expect("no filter");
+    assert!(rows.iter().all(|row| (row.step, row.steps) == (Step::new(500), Step::new(750))), "{rows:?}");
+}
+
+/// L3: one bad machine must not fail what others can train.
+#[test]
+fn a_run_that_failed_on_a_worker_is_not_given_back_to_it_while_another_is_there() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut large, effects) = world.join("large", 1);
+    let kept = grants(&effects).remove(0);
+    let (mut small, effects) = world.join("small", 1);
+    let mut leases = grants(&effects);
+    while let Some(lease) = leases.pop() {
+        let effects = world.fail(&mut small, &lease);
+        leases.extend(grants(&effects));
+    }
+    assert_eq!(world.counts("a"), [3, 1, 0, 0, 0, 0], "each of the three has failed once");
+    let mut next = Some(kept);
+    while let Some(lease) = next {
+        let effects = world.finish(&mut large, &lease);
+        next = grants(&effects).pop();
+    }
+    assert_eq!(world.counts("a"), [0, 0, 4, 0, 0, 0]);
+}
+
+#[test]
+fn a_slalom_run_trains_no_step_that_only_other_sweeps_want() {
+    let mut world = World::new();
+    world.submit(sweep("long"));
+    let mut short = draft("short");
+    let axes = Axes { epochs: axis(&[500]), ..short.blocks[0].axes().clone() };
+    short.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    world.submit(Sweep::new(short).expect("a valid sweep"));
+    let only = Settings { serve: Serve::Only(name("short")), ..settings() };
+    world.scheduler = Scheduler::recover(only, world.store, world.now, world.records.clone());
+    let (_, effects) = world.join("hill", 1);
+    assert_eq!(grants(&effects)[0].wanted, [Step::new(500)]);
+}
+
+#[test]
+fn leases_that_end_without_their_answers_end_some_day() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let mut leases = grants(&effects);
+    let mut rounds = 0;
+    while let Some(lease) = leases.pop() {
+        rounds += 1;
+        let empty = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::Finished };
+        let effects = world.report(&mut hill, &lease, empty);
+        leases.extend(grants(&effects));
+        assert!(rounds <= 80, "twenty for each of the four runs");
+    }
+    assert_eq!(world.counts("a"), [0, 0, 0, 0, 4, 0]);
+}
+
+#[test]
+fn a_divergence_that_contradicts_a_kept_answer_is_not_tried_for_ever() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut bad, effects) = world.join("bad", 1);
+    let lease = grants(&effects).remove(0);
+    world.report(&mut bad, &lease, Report::Milestone(measured(&lease.run, Step::new(1000))));
+    world.wait(LEASE);
+    let (mut good, effects) = world.join("good", 1);
+    let mut next = grants(&effects).pop();
+    let mut rounds = 0;
+    while let Some(lease) = next {
+        rounds += 1;
+        assert!(rounds < 100, "the run is tried for ever");
+        let milestones = Vec::new();
+        let how = LeaseEnd::Diverged { at: Step::new(300) };
+        let effects = world.report(&mut good, &lease, Report::LeaseEnded { milestones, how });
+        next = grants(&effects).pop();
+    }
+    assert_eq!(world.counts("a"), [0, 0, 0, 3, 1, 0]);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_acknowledged_and_not_kept() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let effects = world.report(&mut hill, &lease, Report::Milestone(measured(&lease.run, Step::new(123))));
+    assert!(effects.records.is_empty());
     assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
 }
 
@@ -662,7 +798,7 @@ proptest! {
         let mut world = World::new();
         world.submit(sweep("a"));
         let mut peers: Vec<(Peer, Vec<Lease>)> = Vec::new();
-        let mut last: Option<(usize, LeaseId, Report)> = None;
+        let mut last: Option<(usize, Lease, Report)> = None;
         let keep = |held: &mut Vec<Lease>, effects: &Effects| held.extend(grants(effects));
         for (turn, fate) in fates.into_iter().enumerate() {
             let place = turn % peers.len().max(1);
@@ -679,8 +815,8 @@ proptest! {
                 }
                 (Fate::MilestoneThenSilence, Some((peer, held))) => if let Some(lease) = held.last() {
                     let report = Report::Milestone(measured(&lease.run, lease.wanted[0]));
-                    last = Some((place, lease.id, report.clone()));
-                    world.report(peer, lease.id, report);
+                    last = Some((place, lease.clone(), report.clone()));
+                    world.report(peer, lease, report);
                     world.wait(LEASE);
                 }
                 (Fate::Fail, Some((peer, held))) => if let Some(lease) = held.pop() {
@@ -689,13 +825,13 @@ proptest! {
                 }
                 (Fate::HandBack, Some((peer, held))) => if let Some(lease) = held.pop() {
                     let report = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
-                    let effects = world.report(peer, lease.id, report);
+                    let effects = world.report(peer, &lease, report);
                     keep(held, &effects);
                 }
                 (Fate::CheckpointAt(step), Some((peer, held))) => if let Some(lease) = held.last() {
                     let blob = ContentHash::of(&step.to_le_bytes());
                     let checkpoint = CheckpointName { step: Step::new(step), blob };
-                    world.say(peer, Saying::CheckpointStored { lease: lease.id, checkpoint });
+                    world.say(peer, Saying::CheckpointStored { lease: lease.id, run: lease.run.key(), checkpoint });
                 }
                 (Fate::Disconnect, Some((peer, _))) => {
                     let (stream, incarnation) = (peer.stream, peer.incarnation);
@@ -718,7 +854,7 @@ proptest! {
                 (Fate::Repeat, Some(_)) => if let Some((place, lease, report)) = last.clone()
                     && let Some((peer, _)) = peers.get_mut(place)
                 {
-                    world.report(peer, lease, report);
+                    world.report(peer, &lease, report);
                 }
             }
         }
@@ -747,4 +883,166 @@ proptest! {
         let conflict = world.records.iter().find(|record| matches!(record, Record::ConflictFound { .. }));
         prop_assert_eq!(conflict, None);
     }
+}
+
+/// A worker's backlog of another store's life, whose lease numbers are granted here too.
+#[test]
+fn a_report_of_another_store_s_lease_is_refused_acknowledged_and_answers_nothing() {
+    let mut old = World::new();
+    old.submit(sweep("old"));
+    let (_, effects) = old.join("hill", 1);
+    let former = grants(&effects).remove(0);
+    let mut world = World::new();
+    world.submit(other_sweep("new"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let present = grants(&effects).remove(0);
+    assert_eq!(former.id, present.id);
+    let effects = world.report(&mut hill, &former, Report::Milestone(measured(&former.run, Step::new(500))));
+    assert!(effects.records.is_empty(), "{:?}", effects.records);
+    assert!(matches!(notices(&effects)[..], [Notice::MessageRefused { .. }]));
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+
+    let blob = ContentHash::of(b"state of the former run");
+    let checkpoint = CheckpointName { step: Step::new(400), blob };
+    let stored = Saying::CheckpointStored { lease: former.id, run: former.run.key(), checkpoint };
+    let effects = world.say(&hill, stored);
+    assert_eq!(effects.after_commit, [Effect::RemoveCheckpoint { blob }]);
+}
+
+/// The same formula as [`sweep`], with other answers.
+fn other_sweep(name: &str) -> Sweep {
+    let mut other = draft(name);
+    other.family.training.clip_norm = 0.7;
+    Sweep::new(other).expect("a valid sweep")
+}
+
+fn is_told_to_forget(effects: &Effects) -> bool {
+    matches!(sent(effects)[0], CoordinatorMessage::Welcome(Welcome { forget: true, .. }))
+}
+
+#[test]
+fn a_worker_of_another_store_is_told_to_forget_and_is_granted_what_waits_here() {
+    let mut old = World::on(StoreId::new(1));
+    old.submit(sweep("old"));
+    let (hill, effects) = old.join("hill", 1);
+    let former = grants(&effects).remove(0);
+    assert!(!is_told_to_forget(&effects));
+    let held = LeasesHeld { leases: vec![former.id], received_max: Some(former.id) };
+
+    let mut world = World::on(StoreId::new(2));
+    // Nobody here has the incarnation of a worker there.
+    world.next_id = old.next_id;
+    world.submit(other_sweep("new"));
+    // The numbers that the old store gave are taken here too.
+    world.join("heir", 1);
+    let (hill, effects) = world.greet(hill, held);
+    assert!(is_told_to_forget(&effects));
+    let granted = grants(&effects);
+    assert_eq!(granted.len(), 1);
+    assert!(!sent(&effects).iter().any(|message| matches!(message, CoordinatorMessage::Cancelled(_))));
+    // Back on a stream of the same store it is no stranger any more.
+    let held = LeasesHeld { leases: vec![granted[0].id], received_max: Some(granted[0].id) };
+    let (_, effects) = world.greet(hill, held);
+    assert!(!is_told_to_forget(&effects));
+    assert!(grants(&effects).is_empty());
+    assert_eq!(world.counts("new"), [2, 2, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_worker_that_has_seen_more_of_the_store_than_a_copy_of_it_is_told_to_forget() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let first = grants(&effects).remove(0);
+    let copy = world.records.clone();
+    let mut hill = hill;
+    let effects = world.finish(&mut hill, &first);
+    let second = grants(&effects).remove(0);
+    world.records = copy;
+    world.restart();
+    let held = LeasesHeld { leases: vec![second.id], received_max: Some(second.id) };
+    let (_, effects) = world.greet(hill, held);
+    assert!(is_told_to_forget(&effects));
+    let again = grants(&effects).remove(0);
+    assert_eq!(again.run, first.run, "its lease in the copy is over, at once");
+    let losses: Vec<u32> = world.scheduler.ledger().runs().map(|(_, run)| run.losses).collect();
+    assert_eq!((losses, world.counts("a")), (vec![0], [3, 1, 0, 0, 0, 0]));
+}
+
+/// Runs of a million steps, measured so often, for each of these numbers of nodes.
+fn curves(name: &str, nodes: &[u64], eval_every: u64) -> Sweep {
+    let mut curves = draft(name);
+    let former = curves.blocks[0].axes().clone();
+    let axes = Axes { nodes: axis(nodes), unrollings: axis(&[1]), epochs: axis(&[1_000_000]), ..former };
+    curves.blocks = vec![Grid::new(axes, Vec::new()).expect("a valid grid")];
+    curves.eval_every = eval_every;
+    Sweep::new(curves).expect("a valid sweep")
+}
+
+#[test]
+fn a_lease_names_no_more_steps_than_a_worker_takes_and_the_next_one_names_the_rest() {
+    let mut world = World::new();
+    world.submit(curves("a", &[8], 149));
+    world.submit(curves("b", &[8], 151));
+    let (mut hill, effects) = world.join("hill", 1);
+    let first = grants(&effects).remove(0);
+    let arrived = CoordinatorMessage::from_wire(CoordinatorMessage::Grants(vec![first.clone()]).to_wire());
+    assert_eq!(arrived, Ok(CoordinatorMessage::Grants(vec![first.clone()])));
+    let effects = world.finish(&mut hill, &first);
+    let rest = grants(&effects).remove(0);
+    assert_eq!((rest.run, first.wanted.len()), (first.run, WANTED_STEPS_MAX));
+    assert!(rest.wanted[0] > first.wanted[WANTED_STEPS_MAX - 1]);
+    world.finish(&mut hill, &rest);
+    assert_eq!((world.counts("a"), world.counts("b")), ([0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]));
+}
+
+#[test]
+fn grants_of_many_steps_go_out_and_go_again_in_several_messages() {
+    let mut world = World::new();
+    let nodes: Vec<u64> = (1..=20).collect();
+    world.submit(curves("a", &nodes, 149));
+    let (hill, effects) = world.join("hill", 20);
+    let granted = grants(&effects);
+    assert_eq!(granted.len(), 20);
+    world.restart();
+    let (_, again) = world.greet(hill, LeasesHeld::default());
+    assert_eq!(grants(&again), granted);
+    for effects in [effects, again] {
+        let messages = sent(&effects).into_iter().filter_map(|message| match message {
+            CoordinatorMessage::Grants(leases) => Some(leases.iter().map(|lease| lease.wanted.len()).sum()),
+            _ => None,
+        });
+        let steps: Vec<usize> = messages.collect();
+        assert!(steps.len() == 2 && steps.iter().all(|&steps| steps <= GRANT_STEPS_MAX), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_message_grants_so_many_leases_at_most() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (_, effects) = world.join("hill", 1);
+    let leases = vec![grants(&effects).remove(0); GRANT_LEASES_MAX + 1];
+    let mut effects = Effects::default();
+    send_grants(StreamId(1), leases, &mut effects);
+    assert_eq!((sent(&effects).len(), grants(&effects).len()), (2, GRANT_LEASES_MAX + 1));
+}
+
+#[test]
+fn a_drain_that_crosses_a_grant_ends_the_lease_at_once_and_costs_neither_an_attempt_nor_a_loss() {
+    let mut world = World::new();
+    let (mut hill, _) = world.join("hill", 1);
+    let (_, effects) = world.submit(sweep("a"));
+    let crossed = grants(&effects).remove(0);
+    world.say(&hill, Saying::Draining { received_max: None });
+    assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+    // Should the grant find it there, it hands it back all the same.
+    let how = LeaseEnd::HandedBack;
+    world.report(&mut hill, &crossed, Report::LeaseEnded { milestones: Vec::new(), how });
+    let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
+    let (_, effects) = world.join("heir", 4);
+    assert_eq!(grants(&effects).len(), 4);
+    let known = |run: &ledger::run::RunEntry| (run.failures, run.losses);
+    assert!(world.scheduler.ledger().runs().all(|(_, run)| known(run) == (0, 0)));
 }

@@ -15,6 +15,7 @@ mod workers;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use slalom_common::log::fleet;
 use slalom_common::wire::MESSAGE_BYTES_MAX;
 use slalom_proto::v1::sweep_service_server::SweepServiceServer;
 use slalom_proto::v1::worker_service_server::WorkerServiceServer;
@@ -155,7 +156,7 @@ pub fn in_process(driver: Driver) -> Channel {
     // It fails only by an incoming connection, and these do not; a channel to a server that is gone says so itself.
     tokio::spawn(async move {
         if let Err(error) = serving.await {
-            tracing::error!(%error, "in-process server failed");
+            fleet::server_failed(&error);
         }
         service.end_streams().await;
     });

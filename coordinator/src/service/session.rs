@@ -111,7 +111,9 @@ impl Session {
                 (State::Closed, Err(Refusal::GreetedTwice))
             }
             (State::Live(last), message) => match saying(last, message) {
-                Ok((last, Saying::Draining)) => (State::Draining(last), Ok(Heard::Saying(Saying::Draining))),
+                Ok((last, said @ Saying::Draining { .. })) => {
+                    (State::Draining(last), Ok(Heard::Saying(said)))
+                }
                 Ok((last, saying)) => (State::Live(last), Ok(Heard::Saying(saying))),
                 Err(refusal) => (State::Closed, Err(refusal)),
             },
@@ -150,25 +152,25 @@ fn saying(
 ) -> Result<(Option<MessageNumber>, Saying), Refusal> {
     Ok(match message {
         WorkerMessage::Hello(_) => return Err(Refusal::GreetedTwice),
-        WorkerMessage::Numbered { number, lease, report } => {
+        WorkerMessage::Numbered { number, lease, run, report } => {
             // The first of a stream may be any: it goes on where the last stream's acknowledgements ended.
             if let Some(last) = last.filter(|last| number.number() > last.number() + 1) {
                 return Err(Refusal::Gap { last, found: number });
             }
-            (last.max(Some(number)), Saying::Reported { number, lease, report })
+            (last.max(Some(number)), Saying::Reported { number, lease, run, report })
         }
         WorkerMessage::Heartbeat(held) => (last, Saying::Heartbeat(held)),
         WorkerMessage::Progress { lease, step, loss } => (last, Saying::Progress { lease, step, loss }),
-        WorkerMessage::CheckpointStored { lease, checkpoint } => {
-            (last, Saying::CheckpointStored { lease, checkpoint })
+        WorkerMessage::CheckpointStored { lease, run, checkpoint } => {
+            (last, Saying::CheckpointStored { lease, run, checkpoint })
         }
-        WorkerMessage::Draining => (last, Saying::Draining),
+        WorkerMessage::Draining { received_max } => (last, Saying::Draining { received_max }),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use slalom_common::id::{ContentHash, Incarnation, LeaseId, Step};
+    use slalom_common::id::{ContentHash, Incarnation, LeaseId, RunKey, Step};
     use slalom_common::message::{CheckpointName, LeaseEnd, LeasesHeld, Report};
 
     use super::*;
@@ -186,6 +188,7 @@ mod tests {
             speed: 1.0,
             gflops_per_slot: 60.0,
             held: LeasesHeld::default(),
+            store: None,
         }
     }
 
@@ -197,7 +200,8 @@ mod tests {
 
     fn report(number: u64) -> WorkerMessage {
         let report = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
-        WorkerMessage::Numbered { number: MessageNumber::new(number), lease: LeaseId::new(1), report }
+        let (lease, run) = (LeaseId::new(1), RunKey::new([4; 32]));
+        WorkerMessage::Numbered { number: MessageNumber::new(number), lease, run, report }
     }
 
     #[test]
@@ -205,7 +209,10 @@ mod tests {
         let refused = |hello| {
             let mut session = Session::new(OURS);
             let refusal = session.on_message(WorkerMessage::Hello(hello)).expect_err("another build");
-            assert_eq!(session.on_message(WorkerMessage::Draining), Err(Refusal::Closed));
+            assert_eq!(
+                session.on_message(WorkerMessage::Draining { received_max: None }),
+                Err(Refusal::Closed)
+            );
             refusal.to_string()
         };
         assert_eq!(
@@ -248,7 +255,7 @@ mod tests {
     fn reports_of_a_draining_worker_leave_none_out_either() {
         let mut session = greeted();
         session.on_message(report(1)).expect("no gap");
-        session.on_message(WorkerMessage::Draining).expect("it may drain");
+        session.on_message(WorkerMessage::Draining { received_max: None }).expect("it may drain");
         session.on_message(report(2)).expect("no gap");
         assert!(matches!(session.on_message(report(4)), Err(Refusal::Gap { .. })));
     }
@@ -256,7 +263,7 @@ mod tests {
     #[test]
     fn what_a_greeted_worker_says_arrives_as_it_was_said() {
         let held = LeasesHeld { leases: vec![LeaseId::new(5)], received_max: Some(LeaseId::new(9)) };
-        let (lease, step) = (LeaseId::new(5), Step::new(60));
+        let (lease, run, step) = (LeaseId::new(5), RunKey::new([4; 32]), Step::new(60));
         let checkpoint = CheckpointName { step, blob: ContentHash::of(b"state") };
         let mut session = greeted();
         let mut said = |message| session.on_message(message);
@@ -266,11 +273,14 @@ mod tests {
             Ok(Heard::Saying(Saying::Progress { lease, step, loss: Some(1.5) }))
         );
         assert_eq!(
-            said(WorkerMessage::CheckpointStored { lease, checkpoint }),
-            Ok(Heard::Saying(Saying::CheckpointStored { lease, checkpoint }))
+            said(WorkerMessage::CheckpointStored { lease, run, checkpoint }),
+            Ok(Heard::Saying(Saying::CheckpointStored { lease, run, checkpoint }))
         );
         for _ in 0..2 {
-            assert_eq!(said(WorkerMessage::Draining), Ok(Heard::Saying(Saying::Draining)));
+            assert_eq!(
+                said(WorkerMessage::Draining { received_max: None }),
+                Ok(Heard::Saying(Saying::Draining { received_max: None }))
+            );
         }
     }
 
@@ -279,7 +289,7 @@ mod tests {
         let mut session = greeted();
         assert_eq!(session.on_end(), Ending::Lost);
         let mut session = greeted();
-        session.on_message(WorkerMessage::Draining).expect("it may drain");
+        session.on_message(WorkerMessage::Draining { received_max: None }).expect("it may drain");
         assert_eq!(session.on_end(), Ending::Left);
         assert_eq!(session.on_message(report(1)), Err(Refusal::Closed));
     }

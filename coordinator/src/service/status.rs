@@ -5,6 +5,7 @@
 
 use std::error::Error;
 
+use slalom_common::chain::Chain;
 use slalom_common::corpus::alphabet::AlphabetError;
 use slalom_common::difference::differences;
 use slalom_common::filter::EvalError;
@@ -26,13 +27,7 @@ const NAMES_MAX: usize = 5;
 
 /// `error` and its causes on one line.
 fn line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    shortened(line)
+    shortened(Chain(error).to_string())
 }
 
 fn shortened(mut line: String) -> String {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use slalom_common::corpus::Text;
 use slalom_common::grid::{Axes, Grid};
+use slalom_common::id::StoreId;
 use slalom_common::run::{Family, NUMERICS};
 use slalom_common::settings::TrainingSettings;
 use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
@@ -78,8 +79,8 @@ pub(crate) async fn put_corpus(channel: Channel) {
 fn start() -> (TempDir, Driver, tokio::task::JoinHandle<Result<(), DriverError>>) {
     let dir = tempfile::tempdir().expect("a directory");
     let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
-    let (driver, driving) =
-        Driver::start(settings(), Box::new(MemoryStore::default()), blobs).expect("an empty store");
+    let (driver, driving) = Driver::start(settings(), Box::new(MemoryStore::new(StoreId::new(9))), blobs)
+        .expect("an empty store");
     (dir, driver, driving)
 }
 

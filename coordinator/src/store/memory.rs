@@ -3,18 +3,30 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use slalom_common::id::{LeaseId, RunKey};
+use slalom_common::id::{LeaseId, RunKey, StoreId};
 
 use super::{Stamped, Store, StoreError, at_ms, time_of};
 use crate::scheduler::record::Record;
 
 /// Records in memory, in order.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct MemoryStore {
+    id: StoreId,
     records: Vec<Stamped>,
 }
 
+impl MemoryStore {
+    /// An empty one. Whoever makes it draws its id, so that a simulator's is always the same.
+    pub const fn new(id: StoreId) -> Self {
+        Self { id, records: Vec::new() }
+    }
+}
+
 impl Store for MemoryStore {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
     fn append(&mut self, batch: &[Record], at: SystemTime) -> Result<(), StoreError> {
         let at = time_of(at_ms(at));
         self.records.extend(batch.iter().map(|record| Stamped { at, record: record.clone() }));

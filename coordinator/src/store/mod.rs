@@ -14,13 +14,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use slalom_common::id::{LeaseId, RunKey, SweepName};
+use slalom_common::id::{LeaseId, RunKey, StoreId, SweepName};
 
 use crate::scheduler::record::{End, Record};
 pub use codec::BodyError;
 
 /// Where records stand. One process at a time has it.
 pub trait Store: Send {
+    /// Drawn at random when the store was made, and copied with it.
+    fn id(&self) -> StoreId;
+
     /// Commits a batch: when this returns, all of it survives power loss, and if it fails, none of it is there (I2).
     /// `at` is the time of day, for people only.
     ///
@@ -146,6 +149,9 @@ pub enum Damage {
     /// `SQLite` could not read it.
     #[error("the database cannot be read")]
     Unreadable(#[source] rusqlite::Error),
+    /// What names the store is gone, or no name.
+    #[error("its id is missing")]
+    NoId,
     /// Records between two others are gone.
     #[error("the record is missing")]
     Missing,

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior, params};
 use rustix::fs::{FlockOperation, flock};
-use slalom_common::id::{LeaseId, RunKey};
+use slalom_common::id::{LeaseId, RunKey, StoreId};
 
 use super::codec::{checksum, decode, encode};
 use super::{Damage, Stamped, Store, StoreError, at_ms, time_of};
@@ -21,7 +21,8 @@ use crate::scheduler::record::Record;
 const APPLICATION_ID: i32 = 0x736c_6f6d;
 
 /// What makes version n+1 of version n; only ever appended to. A database's `user_version` counts those it has had.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE records (
         id INTEGER PRIMARY KEY,
         at_ms INTEGER NOT NULL,
@@ -38,7 +39,12 @@ const MIGRATIONS: &[&str] = &["
         lease INTEGER
     ) STRICT;
     CREATE INDEX run_mentions_by_run ON run_mentions (run);
-"];
+",
+    "
+    CREATE TABLE store (id BLOB NOT NULL) STRICT;
+    INSERT INTO store VALUES (randomblob(16));
+",
+];
 
 /// How long a commit waits for a person's tool that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +54,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
+    id: StoreId,
     /// Of the last record committed; they count from 1 without a gap.
     last_id: u64,
     /// After a commit that failed for more than a full disk, what the file holds is known only after a restart.
@@ -77,10 +84,11 @@ impl SqliteStore {
         configure(&connection, &path)?;
         migrate(&mut connection).map_err(opening)?;
         check_structure(&connection, &path)?;
+        let id = read_id(&connection, &path)?;
         let last_id: i64 = connection
             .query_row("SELECT coalesce(max(id), 0) FROM records", [], |row| row.get(0))
             .map_err(opening)?;
-        Ok(Self { connection, path, last_id: last_id.cast_unsigned(), broken: false, _lock: lock })
+        Ok(Self { connection, path, id, last_id: last_id.cast_unsigned(), broken: false, _lock: lock })
     }
 
     /// The database's file.
@@ -122,6 +130,10 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
     fn append(&mut self, batch: &[Record], at: SystemTime) -> Result<(), StoreError> {
         if self.broken {
             return Err(StoreError::Broken(self.path.clone()));
@@ -320,6 +332,19 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+fn read_id(connection: &Connection, path: &Path) -> Result<StoreId, StoreError> {
+    let read = connection.query_row("SELECT id FROM store", [], |row| row.get::<_, [u8; 16]>(0));
+    match read {
+        Ok(bits) => Ok(StoreId::new(u128::from_be_bytes(bits))),
+        Err(
+            rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..),
+        ) => Err(corrupt(path, None, Damage::NoId)),
+        Err(error) => Err(sqlite_error(path, error)),
+    }
 }
 
 /// Has `SQLite` look at every page: records that a damaged page hides are missed by no checksum of theirs.

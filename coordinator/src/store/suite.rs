@@ -10,7 +10,7 @@ use slalom_common::axis::Axis;
 use slalom_common::filter::Filter;
 use slalom_common::grid::{Axes, Grid};
 use slalom_common::id::{
-    ContentHash, Incarnation, LeaseId, NumericsVersion, RunKey, Step, SweepName, WorkerName,
+    ContentHash, Incarnation, LeaseId, NumericsVersion, RunKey, Step, StoreId, SweepName, WorkerName,
 };
 use slalom_common::message::{CheckpointName, LeaseEnd, LeaseKind};
 use slalom_common::outcome::{FailureReason, Measured, Milestone, Perplexity};
@@ -37,7 +37,7 @@ impl<S: Store> Bench<S> {
 }
 
 fn in_memory() -> Bench<MemoryStore> {
-    Bench { store: MemoryStore::default(), reopen: Box::new(|store| store) }
+    Bench { store: MemoryStore::new(StoreId::new(9)), reopen: Box::new(|store| store) }
 }
 
 fn in_sqlite() -> Bench<SqliteStore> {
@@ -63,6 +63,7 @@ macro_rules! suite {
 
 suite![
     a_new_store_has_no_records,
+    a_store_keeps_its_id,
     every_record_loads_as_it_was_appended,
     any_batches_load_in_order,
     a_run_s_history_is_its_leases_and_what_came_under_them,
@@ -73,6 +74,13 @@ fn a_new_store_has_no_records<S: Store>(bench: fn() -> Bench<S>) {
     assert_eq!(bench.store.load().expect("a whole store"), []);
     bench.store.append(&[], SystemTime::UNIX_EPOCH).expect("nothing to refuse");
     assert_eq!(bench.reopened().store.load().expect("a whole store"), []);
+}
+
+fn a_store_keeps_its_id<S: Store>(bench: fn() -> Bench<S>) {
+    let mut bench = bench();
+    let id = bench.store.id();
+    bench.store.append(&one_of_each(), SystemTime::now()).expect("room");
+    assert_eq!(bench.reopened().store.id(), id);
 }
 
 fn every_record_loads_as_it_was_appended<S: Store>(bench: fn() -> Bench<S>) {

@@ -119,6 +119,7 @@ pub(crate) fn hello() -> Hello {
         speed: 1.0,
         gflops_per_slot: 10.0,
         held: LeasesHeld::default(),
+        store: None,
     }
 }
 
@@ -169,7 +170,7 @@ impl Worker {
             loss: Some(1.0),
         });
         let report = Report::LeaseEnded { milestones: milestones.collect(), how: LeaseEnd::Finished };
-        self.say(WorkerMessage::Numbered { number, lease: lease.id, report }).await;
+        self.say(WorkerMessage::Numbered { number, lease: lease.id, run: lease.run.key(), report }).await;
         number
     }
 

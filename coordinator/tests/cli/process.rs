@@ -46,7 +46,7 @@ impl Coordinator {
     /// Starts one on the store in `dir` and waits until it serves.
     pub(crate) async fn start(dir: &Path) -> Self {
         let mut command = program();
-        command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "debug,h2=info"]);
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "debug"]);
         command.arg("--store").arg(dir).args(["--heartbeat", "200ms", "--lease", "60s"]);
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");

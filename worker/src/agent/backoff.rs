@@ -23,12 +23,14 @@ impl Default for Bounds {
 pub struct Backoff {
     bounds: Bounds,
     failures: u32,
+    /// The upper end of the last wait.
+    upper: Duration,
 }
 
 impl Backoff {
     /// Before the first failure.
     pub const fn new(bounds: Bounds) -> Self {
-        Self { bounds, failures: 0 }
+        Self { bounds, failures: 0, upper: Duration::ZERO }
     }
 
     /// Failures in a row.
@@ -36,9 +38,12 @@ impl Backoff {
         self.failures
     }
 
-    /// What was tried has worked.
-    pub fn reset(&mut self) {
-        self.failures = 0;
+    /// What was tried has worked, for so long. What fails sooner than the last wait could have taken is one more
+    /// failure of the row: what breaks as soon as it works is not tried again and again at once.
+    pub fn worked_for(&mut self, time: Duration) {
+        if time > self.upper {
+            self.failures = 0;
+        }
     }
 
     /// It failed once more: how long to wait, by `draw`, a random number that uses all 64 bits.
@@ -46,6 +51,7 @@ impl Backoff {
         let doubled = self.bounds.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         let upper = doubled.min(self.bounds.longest);
         self.failures = self.failures.saturating_add(1);
+        self.upper = upper;
         upper.mul_f64(draw as f64 / u64::MAX as f64)
     }
 }
@@ -55,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_upper_end_doubles_to_the_longest_and_a_success_starts_again() {
+    fn the_upper_end_doubles_to_the_longest_and_a_lasting_success_starts_again() {
         let mut backoff = Backoff::new(Bounds::default());
         let mut longest = || backoff.after_failure(u64::MAX).as_millis();
         assert_eq!(
@@ -66,7 +72,9 @@ mod tests {
             backoff.after_failure(0);
         }
         assert_eq!(backoff.after_failure(u64::MAX), Duration::from_secs(5));
-        backoff.reset();
+        backoff.worked_for(Duration::from_secs(5));
+        assert_eq!(backoff.after_failure(u64::MAX), Duration::from_secs(5), "it broke off too soon");
+        backoff.worked_for(Duration::from_secs(6));
         assert_eq!(backoff.after_failure(u64::MAX / 2).as_millis(), 100);
         assert_eq!(backoff.after_failure(0), Duration::ZERO);
     }

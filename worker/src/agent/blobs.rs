@@ -1,11 +1,13 @@
 //! Bytes by SHA-256, from and to the coordinator, on calls of their own: checkpoints and corpora.
 //!
-//! A call that fails because there is no coordinator at the moment is tried again; how long is the caller's affair.
+//! A call that fails because there is no coordinator at the moment is tried again; how long is the caller's affair. One
+//! that a coordinator answers with a fault of its own is tried again so often: its disk may never give the bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use slalom_common::id::ContentHash;
+use slalom_common::log::worker as log;
 use slalom_common::wire::CHUNK_BYTES_MAX;
 use slalom_proto::v1;
 use slalom_proto::v1::worker_service_client::WorkerServiceClient;
@@ -15,12 +17,14 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::{Backoff, Bounds};
-use crate::chain::Chain;
 
 /// A transfer that brings nothing for so long has failed.
 const CHUNK_WITHIN: Duration = Duration::from_secs(10);
 /// Copies that do not hash to their name, in a row, before the coordinator's own is taken for damaged.
 const DAMAGED_MAX: u32 = 3;
+
+/// Answers that are faults of the coordinator, before it is taken for unable: some 40 s at the bounds of a worker.
+const FAULTS_MAX: u32 = 20;
 
 /// Why bytes could not be had or stored.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +58,13 @@ pub enum BlobError {
 }
 
 impl BlobError {
-    /// Whether another try may well succeed.
-    const fn is_transient(&self) -> bool {
+    /// How many such errors end a transfer; none if another try may always succeed.
+    fn tries_max(&self) -> Option<u32> {
         match self {
-            Self::Away | Self::Broken(_) | Self::Stalled => true,
-            Self::Absent(_) | Self::Damaged(_) | Self::TooLarge { .. } | Self::Refused(_) => false,
+            Self::Broken(status) if status.code() == Code::Internal => Some(FAULTS_MAX),
+            Self::Away | Self::Broken(_) | Self::Stalled => None,
+            Self::Damaged(_) => Some(DAMAGED_MAX),
+            Self::Absent(_) | Self::TooLarge { .. } | Self::Refused(_) => Some(1),
         }
     }
 
@@ -85,6 +91,29 @@ impl BlobError {
     }
 }
 
+/// What has come in the way of a transfer so far.
+#[derive(Default)]
+struct Errors {
+    damaged: u32,
+    faults: u32,
+}
+
+impl Errors {
+    /// Counts `error`, and gives it back if another try is worth it.
+    ///
+    /// # Errors
+    /// The same, if it is not.
+    fn one_more(&mut self, error: BlobError) -> Result<BlobError, BlobError> {
+        let count = match error {
+            BlobError::Damaged(_) => &mut self.damaged,
+            _ => &mut self.faults,
+        };
+        let Some(max) = error.tries_max() else { return Ok(error) };
+        *count += 1;
+        if *count >= max { Err(error) } else { Ok(error) }
+    }
+}
+
 /// The calls, on whatever connection the session has at the moment.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -104,21 +133,15 @@ impl Blobs {
     /// What no further try would mend.
     pub async fn get(&self, hash: ContentHash, bytes_max: u64) -> Result<Vec<u8>, BlobError> {
         let mut backoff = Backoff::new(self.retry);
-        let mut damaged = 0;
+        let mut errors = Errors::default();
         loop {
-            match self.get_once(hash, bytes_max).await {
+            let error = match self.get_once(hash, bytes_max).await {
                 Ok(bytes) if ContentHash::of(&bytes) == hash => return Ok(bytes),
-                Ok(_) => {
-                    damaged += 1;
-                    if damaged == DAMAGED_MAX {
-                        return Err(BlobError::Damaged(hash));
-                    }
-                }
-                Err(error) if error.is_transient() => {
-                    tracing::debug!(%hash, error = %Chain(&error), "blob delayed");
-                }
-                Err(error) => return Err(error),
-            }
+                Ok(_) => BlobError::Damaged(hash),
+                Err(error) => error,
+            };
+            let error = errors.one_more(error)?;
+            log::transfer_delayed(hash, &error);
             sleep(backoff.after_failure(super::random())).await;
         }
     }
@@ -181,6 +204,25 @@ async fn in_time<T>(call: impl Future<Output = T>) -> Result<T, BlobError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transfer_waits_for_a_coordinator_for_ever_and_for_one_that_cannot_read_it_so_often() {
+        let hash = ContentHash::of(b"a corpus");
+        let mut errors = Errors::default();
+        let broken = |code| BlobError::Broken(Status::new(code, "words"));
+        for _ in 0..10 * FAULTS_MAX {
+            for error in [BlobError::Away, BlobError::Stalled, broken(Code::Unavailable)] {
+                errors.one_more(error).expect("another try");
+            }
+        }
+        errors.one_more(BlobError::Damaged(hash)).expect("another try");
+        for _ in 1..FAULTS_MAX {
+            errors.one_more(broken(Code::Internal)).expect("another try");
+        }
+        let last = errors.one_more(broken(Code::Internal)).expect_err("it never will");
+        assert!(matches!(last, BlobError::Broken(_)), "{last:?}");
+        errors.one_more(BlobError::Absent(hash)).expect_err("nobody has it");
+    }
 
     #[test]
     fn parts_are_named_once_and_add_up() {

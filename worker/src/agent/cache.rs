@@ -6,10 +6,10 @@ use slalom_common::corpus::alphabet::AlphabetError;
 use slalom_common::corpus::cache::Cache;
 use slalom_common::corpus::{TEXT_BYTES_MAX, Text};
 use slalom_common::id::ContentHash;
+use slalom_common::log::worker as log;
 
 use super::blobs::{BlobError, Blobs};
 use super::slot::{StopFlag, Stopped};
-use crate::chain::Chain;
 
 /// Why a corpus could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ impl Corpora {
     /// From the folder. A file that is damaged or unreadable is named in the log and fetched again.
     fn kept(&self, corpus: ContentHash) -> Option<Text> {
         self.files.get(corpus).unwrap_or_else(|error| {
-            tracing::warn!(%corpus, error = %Chain(&error), "corpus refused");
+            log::corpus_refused(corpus, &error);
             None
         })
     }
@@ -74,10 +74,10 @@ impl Corpora {
     fn fetch(&self, corpus: ContentHash, stop: &StopFlag) -> Result<Text, CorpusError> {
         let ascii = self.runtime.block_on(stop.unless_told(self.blobs.get(corpus, TEXT_BYTES_MAX)))??;
         let text = Text::from_ascii(&ascii).map_err(|source| CorpusError::NotAText { corpus, source })?;
-        tracing::info!(%corpus, chars = text.chars(), "corpus fetched");
+        log::corpus_fetched(corpus, text.chars());
         // A full disk costs another transfer one day, not this run.
         if let Err(error) = self.files.put(&text) {
-            tracing::warn!(%corpus, error = %Chain(&error), "corpus not kept");
+            log::corpus_not_kept(corpus, &error);
         }
         Ok(text)
     }

@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 
 use slalom_common::corpus::cache::Cache;
 use slalom_common::id::{Incarnation, WorkerName};
-use slalom_common::message::WorkerMessage;
+use slalom_common::log::worker as log;
+use slalom_common::log::worker::WorkerField;
+use slalom_common::message::{CoordinatorMessage, Welcome, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::NUMERICS;
 use slalom_proto::v1;
@@ -35,7 +37,6 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::chain::Chain;
 use crate::kernels::Kernels;
 use crate::trainer::TrainerError;
 use backoff::{Backoff, Bounds};
@@ -133,6 +134,8 @@ struct Agent {
     /// The connection that bytes go on, shown to slots.
     channel: watch::Sender<Option<Channel>>,
     backoff: Backoff,
+    /// Since when the present session lives.
+    welcomed: Option<Instant>,
     /// The origin of every [`Moment`].
     start: Instant,
     drain_by: Option<Instant>,
@@ -163,18 +166,17 @@ impl Agent {
         let runtime = tokio::runtime::Handle::current();
         let blobs = Blobs::new(shown, reconnect);
         let memory = Memory::detect();
-        tracing::info!(
-            worker = %identity.worker,
-            %incarnation,
+        log::worker_started(&WorkerField {
+            worker: &identity.worker,
+            incarnation,
             slots,
-            isa = %identity.isa,
-            speed = speed.relative,
-            gflops_per_slot = speed.gflops,
-            memory_bytes = memory.bytes_max(),
-            cache = %cache.display(),
-            coordinator = urls,
-            "worker started"
-        );
+            isa: &identity.isa,
+            gflops_per_slot: speed.gflops,
+            speed: speed.relative,
+            memory_bytes: memory.bytes_max(),
+            cache: &cache,
+            coordinators: &urls,
+        });
         let tools = Tools {
             kernels,
             corpora: Arc::new(Corpora::new(Cache::new(cache), blobs.clone(), runtime.clone())),
@@ -193,6 +195,7 @@ impl Agent {
             up: None,
             channel,
             backoff: Backoff::new(reconnect),
+            welcomed: None,
             start: Instant::now(),
             drain_by: None,
             has_left: false,
@@ -208,19 +211,19 @@ impl Agent {
                 biased;
                 () = shutdown.stop.cancelled() => {
                     self.stop_slots();
-                    tracing::warn!(leases = self.session.held_count(), "worker stopped");
+                    log::worker_stopped(self.session.held_count() as u64);
                     return Ok(());
                 }
                 () = at(self.drain_by) => {
                     self.stop_slots();
-                    let unacknowledged = self.session.unacknowledged_count();
-                    tracing::warn!(leases = self.session.held_count(), unacknowledged, "drain cut short");
+                    let unacknowledged = self.session.unacknowledged_count() as u64;
+                    log::drain_cut_short(self.session.held_count() as u64, unacknowledged);
                     return Ok(());
                 }
                 () = at(due) => self.tell(Event::TimePassed),
                 () = shutdown.drain.cancelled(), if self.drain_by.is_none() => {
                     self.drain_by = Some(Instant::now() + DRAIN_WITHIN);
-                    tracing::info!(leases = self.session.held_count(), "drain begun");
+                    log::drain_begun(self.session.held_count() as u64);
                     self.tell(Event::DrainRequested);
                 }
                 event = self.link.next() => self.on_link(event)?,
@@ -228,7 +231,7 @@ impl Agent {
             }
         }
         self.close().await;
-        tracing::info!("worker ended");
+        log::worker_ended();
         Ok(())
     }
 
@@ -241,10 +244,15 @@ impl Agent {
             }
             LinkEvent::Received(message) => {
                 let was_live = self.session.is_live();
+                if let CoordinatorMessage::Welcome(Welcome { forget: true, .. }) = message {
+                    let coordinator = &self.coordinators[self.present].0;
+                    let unacknowledged = self.session.unacknowledged_count() as u64;
+                    log::work_forgotten(coordinator, self.session.held_count() as u64, unacknowledged);
+                }
                 self.tell(Event::Received(message));
                 if self.session.is_live() && !was_live {
-                    self.backoff.reset();
-                    tracing::info!(coordinator = %self.coordinators[self.present].0, "coordinator found");
+                    self.welcomed = Some(Instant::now());
+                    log::coordinator_found(&self.coordinators[self.present].0);
                 }
             }
             LinkEvent::Lost(LinkLoss::Refused(status)) => {
@@ -262,14 +270,11 @@ impl Agent {
     /// Gives the present link up, and tries the next coordinator after a while.
     fn reconnect(&mut self, why: &dyn std::error::Error) {
         let coordinator = &self.coordinators[self.present].0;
-        let retry = self.backoff.after_failure(random());
-        let (retry_ms, tries) = (retry.as_millis() as u64, self.backoff.failures());
-        // A long absence is a few lines, not one a try.
-        if tries.is_power_of_two() {
-            tracing::warn!(%coordinator, error = %Chain(why), tries, retry_ms, "coordinator away");
-        } else {
-            tracing::debug!(%coordinator, error = %Chain(why), tries, retry_ms, "coordinator away");
+        if let Some(welcomed) = self.welcomed.take() {
+            self.backoff.worked_for(welcomed.elapsed());
         }
+        let retry = self.backoff.after_failure(random());
+        log::coordinator_away(coordinator, self.backoff.failures(), retry, why);
         self.up = None;
         self.channel.send_replace(None);
         self.present = (self.present + 1) % self.coordinators.len();
@@ -311,7 +316,9 @@ impl Agent {
             WorkerMessage::Heartbeat(_)
             | WorkerMessage::Progress { .. }
             | WorkerMessage::CheckpointStored { .. } => true,
-            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining => false,
+            WorkerMessage::Hello(_) | WorkerMessage::Numbered { .. } | WorkerMessage::Draining { .. } => {
+                false
+            }
         };
         if may_be_lost && up.capacity() <= link::UP_MAX / 2 + 2 {
             return;

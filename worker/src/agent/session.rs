@@ -10,7 +10,7 @@
 //! | --- | --- | --- | --- |
 //! | `Connected` | sends the hello | ignored: one stream at a time | ignored |
 //! | `Disconnected` | ignored: known | away | away |
-//! | `Welcome` | ignored: of an old stream | live; takes the acknowledgement, sends all the rest again, says if it drains | breaks off |
+//! | `Welcome` | ignored: of an old stream | live; forgets all if told to; takes the acknowledgement, sends all the rest again, says if it drains | breaks off |
 //! | `Grants` | ignored | breaks off | new ones are held, in order of number; known ones ignored; another numerics version breaks off |
 //! | `Acknowledged` | ignored | breaks off | forgets the reports, and the leases whose ends they are; more than was sent breaks off |
 //! | `Cancelled` | ignored | breaks off | see below |
@@ -30,13 +30,18 @@
 //! | `Progress`, `CheckpointStored` | ignored | sent, if live | ignored | ignored |
 //! | `Milestone`, `Ended` | ignored | numbered | ignored: a lease ends once | ignored |
 //!
+//! A session that is told to forget holds nothing any more: what trains is told to drop it, what was reported and not
+//! acknowledged is gone. Numbers of leases begin anew then, so nothing starts before the slots that were told are free.
+//!
 //! After each event: free slots start waiting leases in order of number (not while draining), reports go out up to
 //! [`WINDOW`], and a drained session that holds nothing leaves. After it has left, every event is ignored.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, Step, WorkerName};
+use slalom_common::id::{
+    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
+};
 use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report,
     Welcome, WorkerMessage,
@@ -200,11 +205,19 @@ enum Held {
     },
     Training {
         slot: SlotId,
+        run: RunKey,
     },
     /// Until the report of this number is acknowledged.
     Ended {
         report: MessageNumber,
     },
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    lease: LeaseId,
+    run: RunKey,
+    report: Report,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -221,11 +234,15 @@ pub struct Session {
     stream: Stream,
     life: Life,
     held: BTreeMap<LeaseId, Held>,
+    /// Leases of another store that their slots have not yet ended. What slots say names a lease by number alone.
+    forgotten: BTreeMap<LeaseId, SlotId>,
     free: BTreeSet<SlotId>,
+    /// That granted what is held.
+    store: Option<StoreId>,
     received_max: Option<LeaseId>,
     /// Reports up to this number are durable; the next is the front of `unacknowledged`.
     acknowledged: u64,
-    unacknowledged: VecDeque<(LeaseId, Report)>,
+    unacknowledged: VecDeque<Unacknowledged>,
     /// How many from the front of `unacknowledged` this stream has carried.
     sent: usize,
 }
@@ -239,6 +256,8 @@ impl Session {
             stream: Stream::Away,
             life: Life::Serving,
             held: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            store: None,
             received_max: None,
             acknowledged: 0,
             unacknowledged: VecDeque::new(),
@@ -307,6 +326,7 @@ impl Session {
             speed,
             gflops_per_slot,
             held: self.leases_held(),
+            store: self.store,
         })));
     }
 
@@ -336,14 +356,33 @@ impl Session {
             heartbeat_due: now + welcome.heartbeat,
             checkpoint_every: welcome.checkpoint_every,
         };
+        if welcome.forget {
+            self.forget(effects);
+        }
+        self.store = Some(welcome.store);
         // This stream has carried nothing yet, whatever an earlier one has: all that stays unacknowledged goes again.
         self.sent = 0;
         if let Some(number) = welcome.acknowledged {
             self.on_acknowledged(number, effects);
         }
         if self.life == Life::Draining && self.is_live() {
-            effects.push(Effect::Send(WorkerMessage::Draining));
+            let received_max = self.received_max;
+            effects.push(Effect::Send(WorkerMessage::Draining { received_max }));
         }
+    }
+
+    /// Lets go of all that another store has granted: this one has the same numbers for other runs.
+    fn forget(&mut self, effects: &mut Vec<Effect>) {
+        for (lease, held) in std::mem::take(&mut self.held) {
+            if let Held::Training { slot, .. } = held {
+                effects.push(Effect::Stop { slot, how: Stop::Drop });
+                self.forgotten.insert(lease, slot);
+            }
+        }
+        // Their numbers are not given out again: over an incarnation's life each is one report's.
+        self.acknowledged += self.unacknowledged.len() as u64;
+        self.unacknowledged.clear();
+        self.received_max = None;
     }
 
     fn on_grants(&mut self, mut leases: Vec<Lease>, default_every: Duration, effects: &mut Vec<Effect>) {
@@ -365,7 +404,7 @@ impl Session {
                     let checkpoint_every = lease.checkpoint_every.unwrap_or(default_every);
                     self.held.insert(id, Held::Waiting { lease: Box::new(lease), checkpoint_every });
                 }
-                Life::Draining | Life::Left => self.hand_back(id),
+                Life::Draining | Life::Left => self.hand_back(id, lease.run.key()),
             }
         }
     }
@@ -387,18 +426,29 @@ impl Session {
     fn on_cancelled(&mut self, leases: &[LeaseId], effects: &mut Vec<Effect>) {
         for &lease in leases {
             match self.held.get(&lease) {
-                Some(Held::Waiting { .. }) => self.hand_back(lease),
-                Some(Held::Training { slot }) => effects.push(Effect::Stop { slot: *slot, how: Stop::Drop }),
+                Some(Held::Waiting { lease: waiting, .. }) => {
+                    let run = waiting.run.key();
+                    self.hand_back(lease, run);
+                }
+                Some(Held::Training { slot, .. }) => {
+                    effects.push(Effect::Stop { slot: *slot, how: Stop::Drop });
+                }
                 Some(Held::Ended { .. }) | None => {}
             }
         }
     }
 
     fn on_slot(&mut self, lease: LeaseId, news: SlotNews, effects: &mut Vec<Effect>) {
-        let Some(Held::Training { slot }) = self.held.get(&lease) else {
+        if let Some(&slot) = self.forgotten.get(&lease) {
+            if let SlotNews::Ended { .. } = news {
+                self.forgotten.remove(&lease);
+                self.free.insert(slot);
+            }
+            return;
+        }
+        let Some(&Held::Training { slot, run }) = self.held.get(&lease) else {
             return;
         };
-        let slot = *slot;
         match news {
             SlotNews::Progress { step, loss } => {
                 if self.is_live() {
@@ -407,14 +457,14 @@ impl Session {
             }
             SlotNews::CheckpointStored(checkpoint) => {
                 if self.is_live() {
-                    effects.push(Effect::Send(WorkerMessage::CheckpointStored { lease, checkpoint }));
+                    effects.push(Effect::Send(WorkerMessage::CheckpointStored { lease, run, checkpoint }));
                 }
             }
             SlotNews::Milestone(milestone) => {
-                self.number(lease, Report::Milestone(milestone));
+                self.number(lease, run, Report::Milestone(milestone));
             }
             SlotNews::Ended { milestones, how } => {
-                let report = self.number(lease, Report::LeaseEnded { milestones, how });
+                let report = self.number(lease, run, Report::LeaseEnded { milestones, how });
                 self.held.insert(lease, Held::Ended { report });
                 self.free.insert(slot);
             }
@@ -444,34 +494,40 @@ impl Session {
         }
         self.life = Life::Draining;
         if self.is_live() {
-            effects.push(Effect::Send(WorkerMessage::Draining));
+            let received_max = self.received_max;
+            effects.push(Effect::Send(WorkerMessage::Draining { received_max }));
         }
         let mut waiting = Vec::new();
         for (&lease, held) in &self.held {
             match held {
-                Held::Waiting { .. } => waiting.push(lease),
-                Held::Training { slot } => effects.push(Effect::Stop { slot: *slot, how: Stop::Checkpoint }),
+                Held::Waiting { lease: granted, .. } => waiting.push((lease, granted.run.key())),
+                Held::Training { slot, .. } => {
+                    effects.push(Effect::Stop { slot: *slot, how: Stop::Checkpoint });
+                }
                 Held::Ended { .. } => {}
             }
         }
-        for lease in waiting {
-            self.hand_back(lease);
+        for (lease, run) in waiting {
+            self.hand_back(lease, run);
         }
     }
 
     /// Ends a lease that no slot has: it stays held until that is acknowledged.
-    fn hand_back(&mut self, lease: LeaseId) {
-        let report =
-            self.number(lease, Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack });
+    fn hand_back(&mut self, lease: LeaseId, run: RunKey) {
+        let handed_back = Report::LeaseEnded { milestones: Vec::new(), how: LeaseEnd::HandedBack };
+        let report = self.number(lease, run, handed_back);
         self.held.insert(lease, Held::Ended { report });
     }
 
-    fn number(&mut self, lease: LeaseId, report: Report) -> MessageNumber {
-        self.unacknowledged.push_back((lease, report));
+    fn number(&mut self, lease: LeaseId, run: RunKey, report: Report) -> MessageNumber {
+        self.unacknowledged.push_back(Unacknowledged { lease, run, report });
         MessageNumber::new(self.acknowledged + self.unacknowledged.len() as u64)
     }
 
     fn start_waiting(&mut self, effects: &mut Vec<Effect>) {
+        if !self.forgotten.is_empty() {
+            return;
+        }
         for held in self.held.values_mut() {
             let Held::Waiting { lease, checkpoint_every } = held else {
                 continue;
@@ -479,12 +535,13 @@ impl Session {
             let Some(slot) = self.free.pop_first() else {
                 return;
             };
+            let run = lease.run.key();
             effects.push(Effect::Start {
                 slot,
                 lease: (**lease).clone(),
                 checkpoint_every: *checkpoint_every,
             });
-            *held = Held::Training { slot };
+            *held = Held::Training { slot, run };
         }
     }
 
@@ -494,11 +551,12 @@ impl Session {
         }
         let end = self.unacknowledged.len().min(WINDOW);
         for index in self.sent..end {
-            let (lease, report) = &self.unacknowledged[index];
+            let Unacknowledged { lease, run, report } = &self.unacknowledged[index];
             let number = MessageNumber::new(self.acknowledged + 1 + index as u64);
             effects.push(Effect::Send(WorkerMessage::Numbered {
                 number,
                 lease: *lease,
+                run: *run,
                 report: report.clone(),
             }));
         }

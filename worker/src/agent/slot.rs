@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use slalom_common::chain::Chain;
 use slalom_common::checkpoint::Checkpoint;
 use slalom_common::id::{LeaseId, Step};
+use slalom_common::log::worker as log;
 use slalom_common::message::{CheckpointName, Lease, LeaseEnd};
 use slalom_common::outcome::{FailureReason, Milestone};
 use slalom_common::run::Shape;
@@ -29,7 +31,6 @@ use super::blobs::{BlobError, Blobs};
 use super::cache::{Corpora, CorpusError};
 use super::memory::{Memory, MemoryError};
 use super::session::{SlotId, SlotNews, Stop};
-use crate::chain::Chain;
 use crate::kernels::Kernels;
 use crate::trainer::milestones::{Ended, Next, Observer};
 use crate::trainer::resume::ResumeError;
@@ -155,13 +156,17 @@ fn stay_on(core: usize) {
     let mut alone = rustix::thread::CpuSet::new();
     alone.set(core);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &alone) {
-        tracing::debug!(core, %error, "slot not pinned");
+        log::slot_not_pinned(core as u64, &error);
     }
 }
 
 fn work(orders: &Receiver<Order>, tools: &Tools) {
     for order in orders {
         let (milestones, how) = ended_by(|| train(&order, tools));
+        // Every other end is logged where its last step is known.
+        if let LeaseEnd::Failed { .. } = how {
+            log::run_ended(order.lease.id, None, &how);
+        }
         let ended = SlotNews::Ended { milestones, how };
         // Nobody is left to tell: the worker ends.
         if tools.news.blocking_send((order.lease.id, ended)).is_err() {
@@ -248,9 +253,7 @@ fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Unt
         None => Trainer::new(tools.kernels, &lease.run, symbols, Initial::Seed)?,
     };
     let begun_at = trainer.steps_done();
-    let Shape { nodes, batch_size, unrollings } = shape;
-    let (id, seed) = (lease.id, lease.run.seed);
-    tracing::info!(lease = %id, nodes, batch_size, unrollings, seed, step = %begun_at, "run started");
+    log::run_started(lease.id, &lease.run, begun_at);
 
     let mut reporter = Reporter::new(lease, *checkpoint_every, stop, tools);
     let ended = trainer.train_to(&lease.wanted, &mut reporter);
@@ -263,7 +266,7 @@ fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Unt
         Ended::Stopped => LeaseEnd::HandedBack,
         Ended::Diverged { at, .. } => LeaseEnd::Diverged { at },
     };
-    tracing::info!(lease = %id, step = %trainer.steps_done(), how = ?how, "run ended");
+    log::run_ended(lease.id, Some(trainer.steps_done()), &how);
     Ok((reporter.last_milestone.take().into_iter().collect(), how))
 }
 
@@ -280,8 +283,7 @@ fn resume(
     let get = async { timeout(RESUME_WITHIN, tools.blobs.get(checkpoint.blob, bytes_max)).await };
     let got = tools.runtime.block_on(stop.unless_told(get)).map_err(Untrained::Stopped)?;
     let refused = |error: &dyn std::error::Error| {
-        let (step, blob) = (checkpoint.step, checkpoint.blob);
-        tracing::warn!(lease = %lease.id, %step, %blob, error = %Chain(error), "checkpoint refused");
+        log::checkpoint_refused(lease.id, checkpoint.step, checkpoint.blob, error);
         Ok(None)
     };
     let bytes = match got {
@@ -427,7 +429,7 @@ async fn upload(tools: Tools, lease: LeaseId, step: Step, bytes: Vec<u8>, within
             let _ = tools.news.send((lease, stored)).await;
         }
         Err(error) => {
-            tracing::warn!(%lease, %step, error = %Chain(&error), "checkpoint not stored");
+            log::checkpoint_not_stored(lease, step, &error);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use slalom_common::id::{ContentHash, LeaseId, MessageNumber};
+use slalom_common::id::{ContentHash, LeaseId, MessageNumber, StoreId};
 use slalom_common::message::{CoordinatorMessage, Hello, LeasesHeld, Report, Welcome, WorkerMessage};
 use slalom_proto::v1;
 use slalom_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
@@ -103,7 +103,7 @@ impl Session {
     /// The next message that must not be lost.
     pub(crate) async fn report(&mut self) -> (MessageNumber, LeaseId, Report) {
         loop {
-            if let WorkerMessage::Numbered { number, lease, report } = self.message().await {
+            if let WorkerMessage::Numbered { number, lease, report, .. } = self.message().await {
                 return (number, lease, report);
             }
         }
@@ -127,6 +127,8 @@ impl Session {
             lease: Duration::from_secs(30),
             checkpoint_every: Duration::from_secs(60),
             acknowledged,
+            store: StoreId::new(1),
+            forget: false,
         };
         self.send(CoordinatorMessage::Welcome(terms)).await;
     }

@@ -103,8 +103,36 @@ fn files_of_others_and_of_later_builds_are_refused_and_stay_as_they_are() {
     with_pragma("application_id", 7);
     untouched(|error| matches!(error, StoreError::Foreign { application_id: 7, .. }));
     with_pragma("application_id", APPLICATION_ID);
-    with_pragma("user_version", 2);
-    untouched(|error| matches!(error, StoreError::Newer { found: 2, known: 1, .. }));
+    with_pragma("user_version", 3);
+    untouched(|error| matches!(error, StoreError::Newer { found: 3, known: 2, .. }));
+}
+
+#[test]
+fn every_store_has_an_id_of_its_own_and_one_of_an_earlier_build_is_given_one() {
+    let (_dir, one) = fresh();
+    let (_dir, other) = fresh();
+    assert_ne!(one.id(), other.id());
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let earlier = Connection::open(dir.path().join("slalom.db")).expect("a database");
+    earlier.pragma_update(None, "application_id", APPLICATION_ID).expect("a pragma");
+    earlier.execute_batch(MIGRATIONS[0]).expect("the first version's tables");
+    earlier.pragma_update(None, "user_version", 1).expect("a pragma");
+    drop(earlier);
+    let given = SqliteStore::open(dir.path()).expect("an earlier build's store").id();
+    assert_eq!(SqliteStore::open(dir.path()).expect("this build's store").id(), given);
+}
+
+#[test]
+fn a_store_whose_id_is_gone_or_no_id_is_refused() {
+    for change in ["DELETE FROM store", "UPDATE store SET id = x'00'"] {
+        let (dir, _) = closed();
+        let tool = Connection::open(dir.path().join("slalom.db")).expect("a database");
+        tool.execute_batch(change).expect("a change");
+        drop(tool);
+        let error = SqliteStore::open(dir.path()).expect_err(change);
+        assert!(matches!(error, StoreError::Corrupt { damage: Damage::NoId, .. }), "{change}: {error:?}");
+    }
 }
 
 /// I14. Sixteen bytes at a time over the whole file: what is loaded is what was written, or nothing is.

@@ -15,6 +15,8 @@ const TERMS: Welcome = Welcome {
     lease: Duration::from_secs(30),
     checkpoint_every: Duration::from_secs(60),
     acknowledged: None,
+    store: StoreId::new(1),
+    forget: false,
 };
 
 fn identity(slots: u32) -> Identity {
@@ -92,16 +94,20 @@ fn word(effect: &Effect) -> String {
             WorkerMessage::Hello(hello) => format!("hello {}", held(&hello.held)),
             WorkerMessage::Heartbeat(leases) => format!("heartbeat {}", held(leases)),
             WorkerMessage::Progress { lease, step, .. } => format!("progress {lease}@{step}"),
-            WorkerMessage::CheckpointStored { lease, checkpoint } => {
+            WorkerMessage::CheckpointStored { lease, checkpoint, .. } => {
                 format!("checkpoint {lease}@{}", checkpoint.step)
             }
-            WorkerMessage::Numbered { number, lease, report: Report::Milestone(milestone) } => {
+            WorkerMessage::Numbered { number, lease, report: Report::Milestone(milestone), .. } => {
                 format!("#{number} {lease}@{}", milestone.step)
             }
-            WorkerMessage::Numbered { number, lease, report: Report::LeaseEnded { milestones, how } } => {
+            WorkerMessage::Numbered {
+                number, lease, report: Report::LeaseEnded { milestones, how }, ..
+            } => {
                 format!("#{number} {lease} {how:?} with {}", milestones.len())
             }
-            WorkerMessage::Draining => "draining".to_owned(),
+            WorkerMessage::Draining { received_max } => {
+                format!("draining from {:?}", received_max.map(LeaseId::number))
+            }
         },
         Effect::Start { slot, lease, .. } => format!("start {} on {}", lease.id, slot.0),
         Effect::Stop { slot, how } => format!("stop {} {how:?}", slot.0),
@@ -247,7 +253,8 @@ fn a_cancelled_lease_that_trains_is_dropped_and_ends_as_its_slot_says() {
 #[test]
 fn a_drain_hands_back_what_waits_checkpoints_what_trains_and_leaves_when_all_is_acknowledged() {
     let mut session = live(1, [granted(&[1, 2, 3])]);
-    let wanted = ["draining", "stop 0 Checkpoint", "#1 2 HandedBack with 0", "#2 3 HandedBack with 0"];
+    let wanted =
+        ["draining from Some(3)", "stop 0 Checkpoint", "#1 2 HandedBack with 0", "#2 3 HandedBack with 0"];
     check(&mut session, Event::DrainRequested, &wanted);
     check(&mut session, Event::DrainRequested, &[]);
     let checkpoint = CheckpointName { step: Step::new(12), blob: ContentHash::of(b"state") };
@@ -262,7 +269,7 @@ fn a_drain_hands_back_what_waits_checkpoints_what_trains_and_leaves_when_all_is_
 #[test]
 fn a_drain_that_the_coordinator_asks_for_is_the_same() {
     let mut session = live(1, []);
-    check(&mut session, Event::Received(CoordinatorMessage::Drain), &["draining", "leave"]);
+    check(&mut session, Event::Received(CoordinatorMessage::Drain), &["draining from None", "leave"]);
 }
 
 #[test]
@@ -278,7 +285,7 @@ fn a_drain_goes_on_after_a_reconnect_and_hands_back_what_is_granted_meanwhile() 
     check(&mut session, Event::DrainRequested, &["stop 0 Checkpoint"]);
     session.handle(START, over(1, LeaseEnd::HandedBack));
     check(&mut session, Event::Connected, &["hello [1] of Some(1)"]);
-    check(&mut session, welcomed(None), &["draining", "#1 1 HandedBack with 1"]);
+    check(&mut session, welcomed(None), &["draining from Some(1)", "#1 1 HandedBack with 1"]);
     check(&mut session, granted(&[2]), &["#2 2 HandedBack with 0"]);
     check(&mut session, acknowledged(2), &["leave"]);
 }
@@ -335,4 +342,37 @@ fn a_welcome_that_does_not_come_is_not_waited_for_long() {
     let due = session.due().expect("a greeting has its time");
     assert_eq!(words(&session.handle(due, Event::TimePassed)), ["break off: no welcome within 10 s"]);
     assert_eq!(words(&session.handle(due, Event::Connected)), ["hello [] of None"]);
+}
+
+#[test]
+fn a_hello_says_which_store_granted_what_is_held() {
+    let mut session = Session::new(identity(1));
+    let mut stores = Vec::new();
+    for store in [5, 6] {
+        for effect in session.handle(START, Event::Connected) {
+            let Effect::Send(WorkerMessage::Hello(hello)) = effect else { panic!("not a hello: {effect:?}") };
+            stores.push(hello.store);
+        }
+        let welcome = Welcome { store: StoreId::new(store), ..TERMS };
+        session.handle(START, Event::Received(CoordinatorMessage::Welcome(welcome)));
+        session.handle(START, Event::Disconnected);
+    }
+    assert_eq!(stores, [None, Some(StoreId::new(5))]);
+}
+
+#[test]
+fn a_session_that_is_told_to_forget_drops_leases_and_reports_and_takes_the_same_numbers_anew() {
+    let mut session = live(2, [granted(&[1, 2, 3]), over(1, LeaseEnd::Finished), reached(2, 10)]);
+    session.handle(START, Event::Disconnected);
+    check(&mut session, Event::Connected, &["hello [1, 2, 3] of Some(3)"]);
+    let forget = Welcome { store: StoreId::new(2), forget: true, ..TERMS };
+    let forget = Event::Received(CoordinatorMessage::Welcome(forget));
+    check(&mut session, forget, &["stop 1 Drop", "stop 0 Drop"]);
+    assert_eq!((session.held_count(), session.unacknowledged_count()), (0, 0));
+    // Leases 2 and 3 are now other runs: what the slots still say of the former ones is nothing to them.
+    check(&mut session, granted(&[1, 2, 3]), &[]);
+    check(&mut session, reached(2, 20), &[]);
+    check(&mut session, over(2, LeaseEnd::HandedBack), &[]);
+    check(&mut session, over(3, LeaseEnd::HandedBack), &["start 1 on 0", "start 2 on 1"]);
+    check(&mut session, over(2, LeaseEnd::Finished), &["start 3 on 1", "#3 2 Finished with 1"]);
 }

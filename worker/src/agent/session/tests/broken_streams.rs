@@ -141,7 +141,13 @@ impl World {
                 let missed: Vec<Lease> = self.granted.iter().filter(unknown).cloned().collect();
                 self.down(CoordinatorMessage::Grants(missed));
             }
-            Some(WorkerMessage::Numbered { number, lease, report }) => {
+            Some(WorkerMessage::Numbered { number, lease, run, report }) => {
+                let granted = self.granted.iter().find(|granted| granted.id == lease);
+                assert_eq!(
+                    granted.map(|granted| granted.run.key()),
+                    Some(run),
+                    "report {number} names its run"
+                );
                 let next = self.recorded.len() as u64 + 1;
                 assert!(number.number() <= next, "report {number} came before {next}");
                 if number.number() == next {

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 /// Prints `error: cause: its cause`.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,22 +3,24 @@
 //! The ledger knows runs by content and answers by (run, step). Sweeps are views of it: which of their runs are done
 //! follows from the answers, whoever asked for them. It never decides what happens next, and never asks the time.
 
+pub mod run;
+pub mod sweep;
+
 use std::collections::BTreeMap;
 
 use slalom_common::answer::{Counts, RunState};
-use slalom_common::cost::REFERENCE;
 use slalom_common::grid::Coordinates;
-use slalom_common::id::{Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName};
+use slalom_common::id::{
+    ContentHash, Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName,
+};
 use slalom_common::message::{CheckpointName, LeaseEnd};
-use slalom_common::outcome::{FailureReason, Measured, Milestone};
+use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
 
-use super::best::Points;
-use super::record::{Answer, End, Grant, Record};
-
-/// Lost workers in a row, without a new milestone or checkpoint between, that fail a run (I8).
-pub const LOSSES_MAX: u32 = 20;
+use self::run::{Kept, RunEntry, Verdict, View};
+use self::sweep::SweepEntry;
+use super::record::{End, Grant, Record};
 
 /// A sweep's place in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,135 +41,6 @@ pub struct Transition {
     pub to: RunState,
 }
 
-/// How a new answer relates to what is recorded (I4, I5).
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Verdict {
-    /// Nothing is recorded yet.
-    New,
-    /// The very same is recorded.
-    Same,
-    /// Something else is recorded: it stays.
-    Conflict {
-        /// What is recorded.
-        kept: Answer,
-        /// Under which lease it came.
-        kept_lease: LeaseId,
-    },
-}
-
-/// A recorded answer and the lease it came under.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Kept {
-    /// Perplexity or divergence.
-    pub measured: Measured,
-    /// For people.
-    pub loss: Option<f64>,
-    /// Names the worker by its grant.
-    pub lease: LeaseId,
-}
-
-/// What is known of a run that was leased at least once.
-#[derive(Clone, Debug)]
-pub struct RunEntry {
-    /// Its content.
-    pub run: Run,
-    /// By step. Complete only with `diverged`, which answers every later step.
-    pub answers: BTreeMap<Step, Kept>,
-    /// The step at which training diverged, and the lease that said so.
-    pub diverged: Option<(Step, LeaseId)>,
-    /// The primary lease in force.
-    pub lease: Option<LeaseId>,
-    /// The last lease, in force or not.
-    pub last_lease: Option<LeaseId>,
-    /// Own failures since it was last given fresh attempts.
-    pub failures: u32,
-    /// Workers lost over it in a row without a new milestone or checkpoint.
-    pub losses: u32,
-    /// Why it last failed, if it did.
-    pub last_failure: Option<(FailureReason, String)>,
-    /// Whether its attempts are used up.
-    pub given_up: bool,
-    /// The newest two, the newer last.
-    pub checkpoints: Vec<CheckpointName>,
-    views: Vec<View>,
-}
-
-impl RunEntry {
-    /// Its shape and seed.
-    pub fn coordinates(&self) -> Coordinates {
-        Coordinates { shape: self.run.shape, seed: self.run.seed }
-    }
-
-    /// The answer to a wanted step, if there is one.
-    pub fn answer(&self, step: Step) -> Option<Measured> {
-        match (self.answers.get(&step), self.diverged) {
-            (Some(kept), _) => Some(kept.measured),
-            (None, Some((at, _))) if at < step => Some(Measured::Diverged),
-            (None, _) => None,
-        }
-    }
-
-    /// How `milestone` relates to what is recorded.
-    pub fn judge(&self, milestone: &Milestone) -> Verdict {
-        if let Some(kept) = self.answers.get(&milestone.step) {
-            if kept.measured == milestone.measured {
-                return Verdict::Same;
-            }
-            let answer = Milestone { step: milestone.step, measured: kept.measured, loss: kept.loss };
-            return Verdict::Conflict { kept: Answer::Milestone(answer), kept_lease: kept.lease };
-        }
-        match self.diverged {
-            Some((at, lease)) if at < milestone.step => {
-                Verdict::Conflict { kept: Answer::DivergedAt(at), kept_lease: lease }
-            }
-            _ => Verdict::New,
-        }
-    }
-
-    /// How a divergence of the training at `at` relates to what is recorded.
-    pub fn judge_divergence(&self, at: Step) -> Verdict {
-        if let Some((kept, lease)) = self.diverged {
-            return if kept == at {
-                Verdict::Same
-            } else {
-                Verdict::Conflict { kept: Answer::DivergedAt(kept), kept_lease: lease }
-            };
-        }
-        match self.answers.last_key_value() {
-            Some((&step, kept)) if step > at => {
-                let answer = Milestone { step, measured: kept.measured, loss: kept.loss };
-                Verdict::Conflict { kept: Answer::Milestone(answer), kept_lease: kept.lease }
-            }
-            _ => Verdict::New,
-        }
-    }
-
-    /// In which sweeps it stands, under which numbers, in which states.
-    pub fn views(&self) -> impl Iterator<Item = (SweepIndex, RunNumber, RunState)> + '_ {
-        self.views.iter().map(|view| (view.sweep, view.number, view.state))
-    }
-
-    /// The furthest step known: of an answer or a checkpoint.
-    pub fn step_known(&self) -> Step {
-        let answered = self.answers.last_key_value().map(|(&step, _)| step);
-        let kept = self.checkpoints.iter().map(|checkpoint| checkpoint.step).max();
-        answered.max(kept).unwrap_or(Step::new(0))
-    }
-}
-
-/// A run as one sweep sees it.
-#[derive(Clone, Copy, Debug)]
-struct View {
-    sweep: SweepIndex,
-    number: RunNumber,
-    state: RunState,
-    /// Wanted steps of this sweep without an answer.
-    missing: u64,
-    /// Its trials answered by a perplexity, and by a divergence.
-    trials_done: u64,
-    trials_diverged: u64,
-}
-
 /// A lease that was ever granted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeaseEntry {
@@ -176,59 +49,6 @@ pub struct LeaseEntry {
     holder: u32,
     /// Whether it has not ended.
     pub in_force: bool,
-}
-
-/// A sweep and what follows from the answers for it.
-#[derive(Clone, Debug)]
-pub struct SweepEntry {
-    /// The formula.
-    pub sweep: Sweep,
-    /// Whether a person ended it.
-    pub cancelled: bool,
-    /// Runs by state.
-    pub counts: Counts,
-    /// Trials answered by a perplexity.
-    pub trials_done: u64,
-    /// Trials answered by a divergence.
-    pub trials_diverged: u64,
-    /// Seconds of the reference core for every run, and for the runs that are over.
-    pub work_s: f64,
-    /// Of the runs that are answered or given up.
-    pub work_over_s: f64,
-    /// Means over seeds, and the best of them.
-    pub points: Points,
-    /// Its runs that the ledger knows.
-    runs: BTreeMap<RunNumber, RunId>,
-}
-
-impl SweepEntry {
-    /// The known run of this number.
-    pub fn run(&self, number: RunNumber) -> Option<RunId> {
-        self.runs.get(&number).copied()
-    }
-
-    /// Its known runs, by number.
-    pub fn runs(&self) -> impl Iterator<Item = (RunNumber, RunId)> + '_ {
-        self.runs.iter().map(|(&number, &run)| (number, run))
-    }
-
-    /// Whether every run is over and no person ended it.
-    pub fn is_done(&self) -> bool {
-        !self.cancelled && self.counts.of(RunState::Waiting) + self.counts.of(RunState::Running) == 0
-    }
-
-    /// Whether its runs may be leased.
-    pub fn is_active(&self) -> bool {
-        !self.cancelled && !self.is_done()
-    }
-
-    /// Seconds of the reference core that the run at `at` takes from its start.
-    pub fn run_seconds(&self, at: &Coordinates) -> f64 {
-        let wanted = self.sweep.wanted_steps(at);
-        let last = wanted.last().copied().unwrap_or(Step::new(0));
-        let valid_size = self.sweep.family().valid_size;
-        REFERENCE.run_seconds(at.shape, Step::new(0), last, wanted.len(), valid_size)
-    }
 }
 
 /// See the module's head.
@@ -281,6 +101,11 @@ impl Ledger {
         (0..).map(RunId::new).zip(&self.runs)
     }
 
+    /// The bytes of every checkpoint that a run may go on from.
+    pub fn checkpoints(&self) -> impl Iterator<Item = ContentHash> + '_ {
+        self.runs.iter().flat_map(|run| &run.checkpoints).map(|checkpoint| checkpoint.blob)
+    }
+
     /// How many runs are known; their ids are the numbers below it.
     pub fn run_count(&self) -> u32 {
         self.runs.len() as u32
@@ -301,14 +126,14 @@ impl Ledger {
         self.sweeps.iter().enumerate().map(|(index, entry)| (SweepIndex(index as u32), entry))
     }
 
-    /// The steps of `run` that some active sweep wants and that have no answer, ascending, each once.
-    pub fn wanted(&self, run: &Run) -> Vec<Step> {
+    /// The steps of `run` that some sweep that counts wants and that have no answer, ascending, each once.
+    pub fn wanted(&self, run: &Run, counts: impl Fn(&SweepEntry) -> bool) -> Vec<Step> {
         let at = Coordinates { shape: run.shape, seed: run.seed };
         let known = self.find(&run.key()).map(|id| self.run(id));
         let mut wanted: Vec<Step> = self
             .sweeps
             .iter()
-            .filter(|entry| !entry.cancelled && *entry.sweep.family() == run.family)
+            .filter(|entry| counts(entry) && *entry.sweep.family() == run.family)
             .flat_map(|entry| entry.sweep.wanted_steps(&at))
             .filter(|&step| known.is_none_or(|known| known.answer(step).is_none()))
             .collect();
@@ -323,9 +148,16 @@ impl Ledger {
         checkpoints.iter().filter(|one| one.step <= first_wanted).max_by_key(|one| one.step).copied()
     }
 
-    /// Whether some sweep that is not cancelled still lacks an answer of this run.
-    pub fn is_wanted(&self, run: RunId) -> bool {
-        self.run(run).views.iter().any(|view| view.missing > 0 && !self.sweep(view.sweep).cancelled)
+    /// Whether some sweep that counts still lacks an answer of this run.
+    pub fn is_wanted(&self, run: RunId, counts: impl Fn(&SweepEntry) -> bool) -> bool {
+        self.run(run).views.iter().any(|view| view.missing > 0 && counts(self.sweep(view.sweep)))
+    }
+
+    /// Whether this step of the run answers anything: in any sweep, cancelled ones too, since they may come back.
+    pub fn is_asked(&self, run: RunId, step: Step) -> bool {
+        let entry = self.run(run);
+        let at = entry.coordinates();
+        entry.views.iter().any(|view| self.sweep(view.sweep).sweep.wants(&at, step))
     }
 
     /// The policies of the sweeps that are not cancelled and hold this run.
@@ -412,21 +244,7 @@ impl Ledger {
         let index = SweepIndex(self.sweeps.len() as u32);
         let earlier = self.by_name.insert(sweep.name().clone(), index);
         assert_eq!(earlier, None, "a sweep is submitted once");
-        let mut counts = Counts::default();
-        counts.add(RunState::Waiting, sweep.size().runs);
-        let mut entry = SweepEntry {
-            sweep: sweep.clone(),
-            cancelled: false,
-            counts,
-            trials_done: 0,
-            trials_diverged: 0,
-            work_s: 0.0,
-            work_over_s: 0.0,
-            points: Points::default(),
-            runs: BTreeMap::new(),
-        };
-        entry.work_s = sweep.run_numbers().map(|(_, at)| entry.run_seconds(&at)).sum();
-        self.sweeps.push(entry);
+        self.sweeps.push(SweepEntry::new(sweep.clone()));
         // What other sweeps have had trained is known to this one from its first moment.
         let family = *sweep.family();
         for run in (0..self.runs.len() as u32).map(RunId::new) {
@@ -452,19 +270,7 @@ impl Ledger {
         }
         let id = RunId::new(u32::try_from(self.runs.len()).expect("fewer runs than 2^32"));
         self.by_key.insert(key, id);
-        self.runs.push(RunEntry {
-            run: *run,
-            answers: BTreeMap::new(),
-            diverged: None,
-            lease: None,
-            last_lease: None,
-            failures: 0,
-            losses: 0,
-            last_failure: None,
-            given_up: false,
-            checkpoints: Vec::new(),
-            views: Vec::new(),
-        });
+        self.runs.push(RunEntry::new(*run));
         for index in (0..self.sweeps.len() as u32).map(SweepIndex) {
             if *self.sweep(index).sweep.family() == run.family {
                 self.attach(id, index);
@@ -569,24 +375,33 @@ impl Ledger {
         let entry = &mut self.runs[run.number() as usize];
         entry.lease = None;
         match end {
-            End::Reported(LeaseEnd::Finished | LeaseEnd::HandedBack) | End::Absent | End::Cancelled => (),
+            End::Reported(LeaseEnd::HandedBack) | End::Absent | End::Cancelled => (),
+            End::Reported(LeaseEnd::Finished) => self.count_fruitless(run, lease),
             End::Reported(LeaseEnd::Diverged { at }) => {
                 if entry.diverged.is_none() && entry.judge_divergence(*at) == Verdict::New {
                     self.add_divergence(run, lease, *at);
                 }
+                self.count_fruitless(run, lease);
             }
             End::Reported(LeaseEnd::Failed { reason, detail }) => {
                 entry.failures += 1;
                 entry.last_failure = Some((*reason, detail.clone()));
                 entry.given_up |= entry.failures >= max_attempts;
             }
-            End::Expired { .. } => {
-                entry.losses += 1;
-                if entry.losses >= LOSSES_MAX {
-                    entry.last_failure = Some((FailureReason::Lost, String::new()));
-                    entry.given_up = true;
-                }
-            }
+            End::Expired { .. } => entry.count_loss("worker after worker went silent over it"),
+        }
+    }
+
+    /// A lease that ends as if answered and has brought nothing, while something is still wanted, would be granted again for
+    /// ever: it counts like a lost worker.
+    fn count_fruitless(&mut self, run: RunId, lease: LeaseId) {
+        let brought = |entry: &RunEntry| {
+            entry.answers.values().any(|kept| kept.lease == lease)
+                || entry.diverged.is_some_and(|(_, said)| said == lease)
+        };
+        let entry = &mut self.runs[run.number() as usize];
+        if !brought(entry) && entry.views.iter().any(|view| view.missing > 0) {
+            entry.count_loss("lease after lease ended without the answers it was for");
         }
     }
 

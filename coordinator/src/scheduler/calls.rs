@@ -1,0 +1,118 @@
+//! What people ask for: submit, cancel, retry. Each is answered after the commit of what it changed.
+
+use slalom_common::answer::RunState;
+use slalom_common::id::{RunId, RunKey, SweepName};
+use slalom_common::sweep::Sweep;
+
+use super::Scheduler;
+use super::effect::{Effect, Effects, Notice, Reply};
+use super::event::RequestId;
+use super::order::Serve;
+use super::record::Record;
+
+impl Scheduler {
+    pub(super) fn on_submit(&mut self, request: RequestId, sweep: Sweep, effects: &mut Effects) {
+        let reply = self.submit(sweep, effects);
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    fn submit(&mut self, sweep: Sweep, effects: &mut Effects) -> Reply {
+        if sweep.family().numerics != self.settings.numerics {
+            return Reply::OtherNumerics { wanted: sweep.family().numerics, ours: self.settings.numerics };
+        }
+        if let Serve::Only(only) = &self.settings.serve
+            && only != sweep.name()
+        {
+            return Reply::TakesNoOther { only: only.clone() };
+        }
+        let name = sweep.name().clone();
+        let Some(index) = self.ledger.find_sweep(&name) else {
+            let submitted = announcement(&sweep);
+            self.record(Record::SweepSubmitted(Box::new(sweep)), effects);
+            let index = self.ledger.find_sweep(&name).expect("it was just submitted");
+            self.order.add(index, self.ledger.sweep(index));
+            effects.announce(submitted);
+            if self.ledger.sweep(index).is_done() {
+                self.announce_done(index, effects);
+            }
+            return Reply::Submitted { sweep: name, created: true };
+        };
+        let existing = &self.ledger.sweep(index);
+        if existing.sweep.formula_hash() != sweep.formula_hash() {
+            return Reply::NameTaken { existing: Box::new(existing.sweep.clone()) };
+        }
+        let (was_cancelled, policy) = (existing.cancelled, sweep.policy());
+        if was_cancelled || existing.sweep.policy() != policy {
+            self.record(Record::SweepResubmitted { sweep: name.clone(), policy }, effects);
+            self.order.add(index, self.ledger.sweep(index));
+        }
+        if was_cancelled {
+            effects.announce(announcement(&sweep));
+        }
+        Reply::Submitted { sweep: name, created: was_cancelled }
+    }
+
+    pub(super) fn on_cancel(&mut self, request: RequestId, name: SweepName, effects: &mut Effects) {
+        let reply = match self.ledger.find_sweep(&name) {
+            None => self.no_such_sweep(),
+            Some(index) => {
+                let entry = self.ledger.sweep(index);
+                if entry.is_active() {
+                    let running: Vec<RunId> = entry.runs().map(|(_, run)| run).collect();
+                    self.record(Record::SweepCancelled { sweep: name.clone() }, effects);
+                    for run in running {
+                        self.drop_unwanted(run, effects);
+                    }
+                    let counts = self.ledger.sweep(index).counts;
+                    effects.announce(Notice::SweepCancelled { sweep: name.clone(), counts });
+                }
+                Reply::Cancelled { sweep: name }
+            }
+        };
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    pub(super) fn on_retry(&mut self, request: RequestId, name: &SweepName, effects: &mut Effects) {
+        let reply = match self.ledger.find_sweep(name) {
+            None => self.no_such_sweep(),
+            Some(index) => {
+                let failed = |run: &RunId| {
+                    let mut views = self.ledger.run(*run).views();
+                    views.any(|(sweep, _, state)| sweep == index && state == RunState::Failed)
+                };
+                let runs: Vec<RunKey> = self
+                    .ledger
+                    .sweep(index)
+                    .runs()
+                    .map(|(_, run)| run)
+                    .filter(failed)
+                    .map(|run| self.ledger.run(run).run.key())
+                    .collect();
+                let count = runs.len() as u64;
+                if count > 0 {
+                    self.record(Record::RunsRetried { runs }, effects);
+                }
+                Reply::Retried { runs: count }
+            }
+        };
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    fn no_such_sweep(&self) -> Reply {
+        Reply::NoSuchSweep {
+            known: self.ledger.sweeps().map(|(_, entry)| entry.sweep.name().clone()).collect(),
+        }
+    }
+}
+
+/// That `sweep` is active from now on, for the first time or again.
+fn announcement(sweep: &Sweep) -> Notice {
+    let size = sweep.size();
+    Notice::SweepSubmitted {
+        sweep: sweep.name().clone(),
+        trials: size.trials,
+        runs: size.runs,
+        excluded: size.excluded,
+        work_tflop: sweep.flops().0 / 1e12,
+    }
+}

@@ -1,0 +1,169 @@
+//! Who gets which run: the record first, the message to its worker after the commit.
+
+use slalom_common::answer::RunState;
+use slalom_common::cost::REFERENCE;
+use slalom_common::id::{Incarnation, LeaseId, Step};
+use slalom_common::message::{CoordinatorMessage, Lease, LeaseKind};
+use slalom_common::moment::Moment;
+use slalom_common::run::Run;
+use slalom_common::wire::WANTED_STEPS_MAX;
+
+use super::Scheduler;
+use super::effect::{Effect, Effects, Notice};
+use super::event::StreamId;
+use super::fleet::{Held, Worker};
+use super::ledger::{Ledger, SweepIndex};
+use super::order::Serve;
+use super::record::{Grant, Record};
+
+/// Leases in one message, at most, however few steps they want.
+pub(super) const GRANT_LEASES_MAX: usize = 1_000;
+
+/// Wanted steps in one message, at most, all leases together: a message far smaller than what a worker decodes.
+pub(super) const GRANT_STEPS_MAX: usize = 100_000;
+
+impl Scheduler {
+    /// Leases waiting runs to workers with idle slots, the fastest first, and a little ahead of them.
+    pub(super) fn grant(&mut self, now: Moment, effects: &mut Effects) {
+        let waits = |scheduler: &Self| {
+            let mut sweeps = scheduler.ledger.sweeps();
+            sweeps
+                .any(|(_, one)| scheduler.settings.serve.serves(one) && one.counts.of(RunState::Waiting) > 0)
+        };
+        if !waits(self) {
+            return;
+        }
+        let mut takers: Vec<(Incarnation, f64)> = self
+            .fleet
+            .iter()
+            .filter(|(_, worker)| worker.takes_leases() && (worker.idle_slots() > 0 || worker.wants_ahead()))
+            .map(|(&incarnation, worker)| (incarnation, worker.speed()))
+            .collect();
+        takers.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        // Every idle slot first: what one worker holds ahead must not leave another idle.
+        for &(incarnation, _) in &takers {
+            self.grant_while(now, incarnation, |worker| worker.idle_slots() > 0, effects);
+        }
+        for &(incarnation, _) in &takers {
+            self.grant_while(now, incarnation, Worker::wants_ahead, effects);
+        }
+    }
+
+    fn grant_while(
+        &mut self,
+        now: Moment,
+        incarnation: Incarnation,
+        takes: impl Fn(&Worker) -> bool,
+        effects: &mut Effects,
+    ) {
+        let first = self.ledger.next_lease();
+        let mut granted: Vec<(LeaseId, SweepIndex, Run)> = Vec::new();
+        let mut passed_over = Vec::new();
+        let mut next = first;
+        while takes(&self.fleet[&incarnation]) {
+            let Some((sweep, number, at)) = self.order.take(&self.ledger, &self.settings.serve) else {
+                break;
+            };
+            let run = self.ledger.sweep(sweep).sweep.run(at);
+            if self.failed_here(incarnation, &run) {
+                passed_over.push((sweep, number));
+                continue;
+            }
+            // Two sweeps that want one run may both offer it before the record below takes it from both.
+            if granted.iter().any(|(_, _, earlier)| *earlier == run) {
+                continue;
+            }
+            let (from, seconds) = remaining(&self.ledger, &run, &self.settings.serve);
+            let worker = self.fleet.get_mut(&incarnation).expect("a taker is in the fleet");
+            let predicted = seconds / worker.speed();
+            worker.leases.insert(next, Held { predicted, step: from });
+            granted.push((next, sweep, run));
+            next = LeaseId::new(next.number() + 1);
+            self.started.entry(sweep).or_insert((now, self.ledger.sweep(sweep).work_over_s));
+        }
+        for (sweep, number) in passed_over {
+            self.order.put_back(sweep, number, &self.ledger);
+        }
+        if granted.is_empty() {
+            return;
+        }
+        let worker = &self.fleet[&incarnation];
+        let (name, stream) = (worker.name.clone(), worker.stream);
+        let grants = granted.iter().map(|&(_, _, run)| Grant { kind: LeaseKind::Primary, run }).collect();
+        self.record(Record::RunsLeased { incarnation, worker: name.clone(), first, grants }, effects);
+        let mut leases = Vec::with_capacity(granted.len());
+        for (lease, sweep, _) in granted {
+            let message = self.lease_message(lease);
+            let id = self.ledger.lease(lease).expect("it was just granted").run;
+            let known = self.ledger.run(id);
+            let mut views = known.views();
+            let number = views.find(|(of, _, _)| *of == sweep).expect("the sweep's own run").1;
+            effects.announce(Notice::RunLeased {
+                run: self.named(sweep, number, id),
+                worker: name.clone(),
+                lease,
+                attempt: known.failures + 1,
+                resume: message.resume.map(|checkpoint| checkpoint.step),
+            });
+            leases.push(message);
+        }
+        if let Some(stream) = stream {
+            send_grants(stream, leases, effects);
+        }
+    }
+
+    /// Whether `run` failed last on this incarnation while others are there to try it: a poison worker must not spend the
+    /// attempts of every run (L3).
+    fn failed_here(&self, incarnation: Incarnation, run: &Run) -> bool {
+        let last = self.ledger.find(&run.key()).and_then(|id| self.failed_on.get(&id));
+        let mut others =
+            self.fleet.iter().filter(|&(&other, worker)| other != incarnation && worker.takes_leases());
+        last == Some(&incarnation) && others.next().is_some()
+    }
+
+    pub(super) fn lease_message(&self, lease: LeaseId) -> Lease {
+        let id = self.ledger.lease(lease).expect("only granted leases are sent").run;
+        let run = self.ledger.run(id).run;
+        let mut wanted = self.ledger.wanted(&run, |entry| self.settings.serve.counts(entry));
+        // Several sweeps together may want more than a lease may name. The rest is for the run's next lease.
+        wanted.truncate(WANTED_STEPS_MAX);
+        let resume = wanted.first().and_then(|&first| self.ledger.resume_from(id, first));
+        let default = self.settings.checkpoint_every;
+        let shortest =
+            self.ledger.policies(id).map(|policy| policy.checkpoint_every.unwrap_or(default)).min();
+        let checkpoint_every = shortest.filter(|&shortest| shortest != default);
+        Lease { id: lease, kind: LeaseKind::Primary, run, wanted, resume, checkpoint_every }
+    }
+}
+
+/// Sends grants in as many messages as their wanted steps take.
+pub(super) fn send_grants(stream: StreamId, leases: Vec<Lease>, effects: &mut Effects) {
+    let mut send = |message: Vec<Lease>| {
+        let message = CoordinatorMessage::Grants(message);
+        effects.after_commit.push(Effect::Send { stream, message });
+    };
+    let (mut message, mut steps) = (Vec::new(), 0);
+    for lease in leases {
+        if message.len() == GRANT_LEASES_MAX || steps + lease.wanted.len() > GRANT_STEPS_MAX {
+            send(std::mem::take(&mut message));
+            steps = 0;
+        }
+        steps += lease.wanted.len();
+        message.push(lease);
+    }
+    if !message.is_empty() {
+        send(message);
+    }
+}
+
+/// Where a run would go on, and the seconds of the reference core from there to its last wanted step.
+pub(super) fn remaining(ledger: &Ledger, run: &Run, serve: &Serve) -> (Step, f64) {
+    let wanted = ledger.wanted(run, |entry| serve.counts(entry));
+    let resume = ledger
+        .find(&run.key())
+        .zip(wanted.first())
+        .and_then(|(id, &first_wanted)| ledger.resume_from(id, first_wanted));
+    let from = resume.map_or(Step::new(0), |checkpoint| checkpoint.step);
+    let to = wanted.last().copied().unwrap_or(from);
+    (from, REFERENCE.run_seconds(run.shape, from, to, wanted.len(), run.family.valid_size))
+}
