@@ -144,9 +144,9 @@ mod tests {
         worst
     }
 
-    /// A prime stride meets every binade and every reduction too. `.ci/full activations` sets it to 1: every f32.
+    /// A prime stride meets every binade and every reduction too. `.ci/full activations` builds with 1: every f32.
     fn stride() -> usize {
-        std::env::var("SLALOM_TEST_STRIDE").map_or(997, |stride| stride.parse().expect("a number"))
+        option_env!("SLALOM_TEST_STRIDE").map_or(997, |stride| stride.parse().expect("a number"))
     }
 
     #[test]
