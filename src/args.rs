@@ -14,6 +14,7 @@ use slalom_common::duration;
 use slalom_common::filter::{Filter, FilterError, Name};
 use slalom_common::id::SweepName;
 use slalom_common::log::args::LogArgs;
+use slalom_common::run::Shape;
 use slalom_common::wire::SLOTS_MAX;
 use slalom_coordinator::config::CoordinatorArgs;
 use slalom_worker::config::{WorkerArgs, coordinator_url};
@@ -137,6 +138,10 @@ pub(crate) enum Verb {
     /// Texts to train on: list, fetch, info
     #[command(subcommand)]
     Corpus(CorpusVerb),
+
+    /// How fast a core of this machine trains, shape by shape, against its own peak
+    #[command(after_help = help::BENCH)]
+    Bench(BenchArgs),
 
     /// Serve as the coordinator of workers on several machines
     #[command(after_help = help::COORDINATOR)]
@@ -404,6 +409,25 @@ pub(crate) struct CorpusInfoArgs {
     pub(crate) cache: CacheArgs,
 }
 
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Time a step of these shapes: nodes, batch size, unrollings [default: ten from 8,8,5 to 512,128,20]
+    #[arg(long, value_name = "N,B,T", num_args = 1..)]
+    pub(crate) shapes: Vec<Shape>,
+
+    /// Time a validation of models of so many nodes [default: 64 and 128, unless shapes are given]
+    #[arg(long, value_name = "NODES", num_args = 1.., value_parser = clap::value_parser!(u32).range(1..=Shape::NODES_MAX as i64))]
+    pub(crate) validations: Vec<u32>,
+
+    /// How long to measure altogether; more where a single step takes longer than its share
+    #[arg(long, value_name = "S", default_value = "3", value_parser = bench_seconds)]
+    pub(crate) seconds: Duration,
+
+    /// The instruction set to measure: avx512, avx2 or portable [default: the fastest here]
+    #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
+    pub(crate) isa: Option<IsaName>,
+}
+
 /// Where to look for sweeps.
 #[derive(Args)]
 pub(crate) struct WhereArgs {
@@ -439,6 +463,11 @@ pub(crate) struct CacheArgs {
 /// Whether colour is wanted at all: `NO_COLOR` holds if it is set to anything (no-color.org).
 pub(crate) fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn bench_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "it is a number of seconds from 0 to 3600".to_owned())
 }
 
 fn run_state(word: &str) -> Result<RunState, String> {

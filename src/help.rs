@@ -8,7 +8,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("On several machines", &["coordinator", "worker", "submit", "wait"]),
     ("See how it stands", &["status", "runs", "workers", "results"]),
     ("Steer", &["cancel", "retry"]),
-    ("Tend", &["corpus"]),
+    ("Tend", &["corpus", "bench"]),
 ];
 
 /// The end of `slalom --help`.
@@ -58,6 +58,17 @@ Example:
 With --output json, one object a line: {\"step\":0,\"loss\":..,\"grad_norm\":..} for each step (the loss of its batch before \
      the update, the norm before clipping), {\"steps_done\":10,\"valid_perplexity\":..} at each evaluation (null if it meets a \
      number that is not finite), {\"diverged_at\":S} if step S diverges, which ends the training. Same bits on every machine.";
+
+pub(crate) const BENCH: &str = "\
+Example:
+  slalom bench
+  slalom bench --shapes 64,64,10 256,64,20 --validations 64 --seconds 2 --output json
+
+On one core. A shape is NODES,BATCH_SIZE,UNROLLINGS; a step's FLOPs are counted as T*B*(24*N*N + 162*N). The peak is this \
+     core's own for fused multiply-adds, measured right before each timing of a step, and the share is the median of these \
+     ratios: other work on the machine moves the times more than the share. A validation reads 1,000 characters and is \
+     compared with its matrix products alone. With --output json, one object a line, by \"kind\": \"core\", then a \"step\" for \
+     each shape and a \"validation\" for each model.";
 
 pub(crate) const SUBMIT: &str = "\
 Example:

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Verb::Coordinator(args) => return slalom_coordinator::process::run(&args),
         Verb::Worker(args) => return slalom_worker::process::run(&args),
         Verb::Train(args) => cmd::train::run(&args, output),
+        Verb::Bench(args) => cmd::bench::run(&args, output),
         Verb::Corpus(CorpusVerb::List(args)) => cmd::corpus::list(&args, output),
         Verb::Corpus(CorpusVerb::Fetch(args)) => cmd::corpus::fetch(&args, output),
         Verb::Corpus(CorpusVerb::Info(args)) => cmd::corpus::info(&args, output),
@@ -65,7 +66,7 @@ fn ask(verb: Verb, output: Output) -> anyhow::Result<Exit> {
             Verb::Cancel(args) => cmd::cancel::run(&args, output).await,
             Verb::Retry(args) => cmd::retry::run(&args, output).await,
             Verb::Workers(args) => cmd::workers::run(&args, output).await,
-            Verb::Coordinator(_) | Verb::Worker(_) | Verb::Train(_) | Verb::Corpus(_) => {
+            Verb::Coordinator(_) | Verb::Worker(_) | Verb::Train(_) | Verb::Bench(_) | Verb::Corpus(_) => {
                 unreachable!("these verbs ask nobody")
             }
         }

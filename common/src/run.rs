@@ -1,6 +1,7 @@
 //! What is trained: a family of runs, the shape of one, and the key it is known by in every store.
 
 use std::fmt;
+use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -46,6 +47,48 @@ impl Shape {
     pub const fn predictions_per_step(&self) -> u64 {
         self.batch_size as u64 * self.unrollings as u64
     }
+}
+
+/// What is not a shape within bounds.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ShapeError {
+    /// Not three whole numbers.
+    #[error("`{0}` is not a shape: nodes, batch_size and unrollings are three whole numbers, as in 64,32,16")]
+    Form(String),
+    /// A size that no sweep may have.
+    #[error("{size} is {value}: it goes from 1 to {max}")]
+    OutOfRange {
+        /// Which.
+        size: &'static str,
+        /// As given.
+        value: u64,
+        /// The largest.
+        max: u64,
+    },
+}
+
+/// `64,32,16` or, as it is shown, `64/32/16`.
+impl FromStr for Shape {
+    type Err = ShapeError;
+
+    fn from_str(text: &str) -> Result<Self, ShapeError> {
+        let form = || ShapeError::Form(text.to_owned());
+        let sizes: Vec<u64> = text
+            .split([',', '/'])
+            .map(|size| size.trim().parse().map_err(|_| form()))
+            .collect::<Result<_, _>>()?;
+        let [nodes, batch_size, unrollings] = sizes[..] else { return Err(form()) };
+        Ok(Self {
+            nodes: bounded("nodes", nodes, Self::NODES_MAX)?,
+            batch_size: bounded("batch_size", batch_size, Self::BATCH_SIZE_MAX)?,
+            unrollings: bounded("unrollings", unrollings, Self::UNROLLINGS_MAX)?,
+        })
+    }
+}
+
+fn bounded(size: &'static str, value: u64, max: u64) -> Result<u32, ShapeError> {
+    let within = u32::try_from(value).ok().filter(|_| (1..=max).contains(&value));
+    within.ok_or(ShapeError::OutOfRange { size, value, max })
 }
 
 /// `64/32/16`: nodes, `batch_size`, unrollings.
@@ -95,6 +138,24 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shape_reads_as_it_is_shown_and_has_the_bounds_of_a_sweep() {
+        let shape = Shape { nodes: 64, batch_size: 32, unrollings: 16 };
+        assert_eq!(["64,32,16", &shape.to_string()].map(str::parse), [Ok(shape), Ok(shape)]);
+        for text in ["", "64", "64,32", "64,32,16,1", "64,32,x", "64,32,-1", "99999999999999999999,1,1"] {
+            assert_eq!(text.parse::<Shape>(), Err(ShapeError::Form(text.to_owned())));
+        }
+        for (text, size) in
+            [("0,1,1", "nodes"), ("16385,1,1", "nodes"), ("1,65537,1", "batch_size"), ("1,1,0", "unrollings")]
+        {
+            let refused = text.parse::<Shape>();
+            assert!(
+                matches!(refused, Err(ShapeError::OutOfRange { size: of, .. }) if of == size),
+                "{refused:?}"
+            );
+        }
+    }
 
     #[test]
     fn each_setting_that_moves_bits_moves_the_key() {

@@ -1,5 +1,6 @@
 //! A file per verb, named as it is typed; `coordinator` and `worker` are their packages' own processes.
 
+pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod corpus;
 pub(crate) mod plan;

@@ -24,6 +24,11 @@ impl<const N: usize> Columns<N> {
         Self { headings, rows: Vec::new() }
     }
 
+    /// Whether there is no row.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// One row more, a cell for each heading.
     pub(crate) fn row(&mut self, cells: [String; N]) {
         self.rows.push(cells);

@@ -54,11 +54,17 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// A few seconds for all shapes.
-    pub const USUAL: Self =
-        Self { alternations: 11, steps: Duration::from_millis(15), peak: Duration::from_millis(4) };
     /// Just enough to see that it works.
     pub const LEAST: Self = Self { alternations: 1, steps: Duration::ZERO, peak: Duration::ZERO };
+
+    /// As much as `time` has room for: four fifths of it for steps. The larger shapes take longer, since no alternation
+    /// is without a step.
+    pub fn lasting(time: Duration) -> Self {
+        /// Odd, and not below nine: one that was disturbed moves the median little.
+        const ALTERNATIONS: usize = 11;
+        let one = time / ALTERNATIONS as u32;
+        Self { alternations: ALTERNATIONS, steps: one * 4 / 5, peak: one / 5 }
+    }
 }
 
 /// A training step of one shape.
@@ -72,6 +78,8 @@ pub struct StepRate {
     pub flops_per_second: f64,
     /// Of the peak measured in turn, the median over alternations.
     pub share_of_peak: f64,
+    /// That peak, the median over alternations.
+    pub peak_flops_per_second: f64,
 }
 
 impl StepRate {
@@ -96,8 +104,13 @@ pub struct ValidationRate {
     pub flops_per_second: f64,
 }
 
-/// The core's peak, for a while.
-pub fn peak_flops_per_second(kernels: Kernels, time: Duration) -> f64 {
+/// The core's peak: the median of several looks at it.
+pub fn peak(kernels: Kernels, effort: Effort) -> f64 {
+    let looks = (0..effort.alternations).map(|_| peak_flops_per_second(kernels, effort.peak));
+    median(&mut looks.collect::<Vec<f64>>())
+}
+
+fn peak_flops_per_second(kernels: Kernels, time: Duration) -> f64 {
     /// A few microseconds: short beside any time asked for, long beside reading the clock.
     const ROUNDS: u32 = 1000;
     let start = Instant::now();
@@ -117,8 +130,7 @@ pub fn peak_flops_per_second(kernels: Kernels, time: Duration) -> f64 {
 /// If the shape does not fit into memory.
 pub fn step_rate(kernels: Kernels, shape: Shape, effort: Effort) -> Result<StepRate, TrainerError> {
     let mut trainer = trainer(kernels, shape)?;
-    let mut seconds = Vec::new();
-    let mut shares = Vec::new();
+    let (mut seconds, mut shares, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     // The first touches its memory for the first time.
     trainer.step();
     for _ in 0..effort.alternations {
@@ -128,6 +140,7 @@ pub fn step_rate(kernels: Kernels, shape: Shape, effort: Effort) -> Result<StepR
         });
         shares.push(step_flops(shape) / step / peak);
         seconds.push(step);
+        peaks.push(peak);
     }
     let seconds = median(&mut seconds);
     Ok(StepRate {
@@ -135,6 +148,7 @@ pub fn step_rate(kernels: Kernels, shape: Shape, effort: Effort) -> Result<StepR
         seconds,
         flops_per_second: step_flops(shape) / seconds,
         share_of_peak: median(&mut shares),
+        peak_flops_per_second: median(&mut peaks),
     })
 }
 
@@ -212,11 +226,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_share_is_of_the_peak_that_is_told() {
+        let rate = step_rate(Kernels::detect(), SHAPES[0], Effort::LEAST).expect("it fits");
+        let share = rate.flops_per_second / rate.peak_flops_per_second;
+        assert!((rate.share_of_peak / share - 1.0).abs() < 1e-12, "{rate:?}");
+    }
+
+    #[test]
     fn every_shape_has_a_rate() {
         let kernels = Kernels::detect();
         for shape in SHAPES {
             let rate = step_rate(kernels, shape, Effort::LEAST).expect("it fits");
             assert!(rate.seconds > 0.0 && rate.share_of_peak > 0.0, "{rate:?}");
+            assert!(rate.peak_flops_per_second.is_finite(), "{rate:?}");
             assert!(rate.characters_per_second().is_finite() && rate.flops_per_second.is_finite());
         }
         for nodes in VALIDATED_NODES {
