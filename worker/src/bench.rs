@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use slalom_common::cost::{step_flops, validation_flops};
 use slalom_common::id::ContentHash;
+use slalom_common::outcome::Measured;
 use slalom_common::rng::philox4x32_10;
 use slalom_common::run::{Family, NUMERICS, Run, Shape};
 use slalom_common::settings::TrainingSettings;
@@ -104,6 +105,13 @@ pub struct ValidationRate {
     pub flops_per_second: f64,
 }
 
+/// Fused multiply-adds and nothing else, for a few microseconds: how many FLOPs they were.
+pub fn fused_multiply_adds(kernels: Kernels) -> f64 {
+    /// Short beside any time asked for, long beside reading the clock.
+    const ROUNDS: u32 = 1000;
+    kernels.run(Peak { rounds: ROUNDS })
+}
+
 /// The core's peak: the median of several looks at it.
 pub fn peak(kernels: Kernels, effort: Effort) -> f64 {
     let looks = (0..effort.alternations).map(|_| peak_flops_per_second(kernels, effort.peak));
@@ -111,12 +119,10 @@ pub fn peak(kernels: Kernels, effort: Effort) -> f64 {
 }
 
 fn peak_flops_per_second(kernels: Kernels, time: Duration) -> f64 {
-    /// A few microseconds: short beside any time asked for, long beside reading the clock.
-    const ROUNDS: u32 = 1000;
     let start = Instant::now();
     let mut flops = 0.0;
     loop {
-        flops += kernels.run(Peak { rounds: ROUNDS });
+        flops += fused_multiply_adds(kernels);
         let elapsed = start.elapsed();
         if elapsed >= time {
             return flops / elapsed.as_secs_f64();
@@ -178,6 +184,17 @@ pub fn validation_rate(kernels: Kernels, nodes: u32, effort: Effort) -> Result<V
         over_products: median(&mut ratios),
         flops_per_second: validation_flops(nodes, VALID_SIZE as u64) / products_seconds,
     })
+}
+
+/// A validation to call again and again: a model of `nodes` and what it reads.
+///
+/// # Errors
+/// If the model does not fit into memory.
+pub fn validation(kernels: Kernels, nodes: u32) -> Result<impl FnMut() -> Measured, OutOfMemory> {
+    let parameters = Parameters::initial(nodes as usize, 1)?;
+    let mut evaluator = Evaluator::new(kernels, nodes as usize)?;
+    let text = text(VALID_SIZE);
+    Ok(move || evaluator.perplexity(&parameters, &text))
 }
 
 /// A run of `shape` before its first step, on a made-up text.
