@@ -183,6 +183,7 @@ fn plan_shows_how_large_a_sweep_is() {
     );
     assert!(lines[3].starts_with("work       ") && lines[3].contains("; longest run 8/4/3: "), "{plan}");
     assert!(lines[4].starts_with("here       2 slots: about "), "{plan}");
+    assert!(lines[4].ends_with(" s, as measured just now"), "{plan}");
     let plan = &person.types("plan tiny.toml --output json").ends(0).json_lines()[0];
     assert_eq!((&plan["trials"], &plan["excluded"], &plan["runs"]), (&json!(14), &json!(2), &json!(8)));
     assert_eq!(plan["known_runs"], Value::Null);

@@ -266,7 +266,7 @@ pub struct Preview {
     pub known_runs: u64,
     /// Slots of the workers that are there.
     pub slots: u32,
-    /// Their summed rate relative to the reference core.
+    /// Their summed rate at this sweep's work, relative to the reference core.
     pub speed: f64,
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cost::Coefficients;
 use crate::id::{
     ContentHash, Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
 };
@@ -73,6 +74,8 @@ pub struct Hello {
     pub speed: f64,
     /// GFLOP/s of a slot, for people.
     pub gflops_per_slot: f64,
+    /// What a slot takes for any shape; sound; for predictions only.
+    pub cost: Coefficients,
     /// What it holds now.
     pub held: LeasesHeld,
     /// Of the last welcome, whose coordinator granted what is held.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::cost;
+use crate::cost::{self, Work};
 use crate::filter::Filter;
 use crate::grid::{Coordinates, Grid, GridError, RUNS_MAX};
 use crate::id::{ContentHash, RunNumber, Step, SweepName};
@@ -399,6 +399,18 @@ impl Sweep {
             self.draft.blocks.iter().any(|block| block.epochs_at(&at).any(|one| one == epochs))
         };
         seeds.iter().filter(|seed| has(seed)).count() as u64
+    }
+
+    /// A run from its start to its last wanted step, with a validation at each.
+    pub fn run_work(&self, at: &Coordinates) -> Work {
+        let wanted = self.wanted_steps(at);
+        let last = wanted.last().copied().unwrap_or(Step::new(0));
+        Work::run(at.shape, Step::new(0), last, wanted.len(), self.draft.family.valid_size)
+    }
+
+    /// All runs.
+    pub fn work(&self) -> Work {
+        self.run_numbers().map(|(_, at)| self.run_work(&at)).sum()
     }
 
     /// FLOPs to train every run to its last step, and to validate at every wanted step.

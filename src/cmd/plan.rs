@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use slalom_common::answer::Preview;
-use slalom_common::cost::REFERENCE;
+use slalom_common::cost::{Coefficients, REFERENCE};
 use slalom_common::filter::Filter;
 use slalom_common::id::Step;
 use slalom_common::run::Shape;
@@ -30,12 +30,16 @@ struct Plan<'a> {
 struct Place {
     /// `here`, or `there` for a coordinator that was named.
     word: &'static str,
+    /// What a prediction for it is made of.
+    by: &'static str,
     slots: u32,
-    /// Of all slots together, relative to the reference core.
+    /// What work takes of the core that `speed` is relative to.
+    cost: Coefficients,
+    /// Of all slots together.
     speed: f64,
 }
 
-/// What it takes, in FLOPs and in seconds of the reference core.
+/// What it takes, in FLOPs and in seconds of a core.
 struct Work {
     train_flop: f64,
     validate_flop: f64,
@@ -48,7 +52,7 @@ struct Work {
 }
 
 impl Work {
-    fn of(sweep: &Sweep) -> Self {
+    fn of(sweep: &Sweep, cost: &Coefficients) -> Self {
         let (train_flop, validate_flop) = sweep.flops();
         let mut work = Self {
             train_flop,
@@ -60,10 +64,8 @@ impl Work {
         };
         for (_, at) in sweep.run_numbers() {
             let trials = sweep.trial_steps(&at);
-            let wanted = sweep.wanted_steps(&at);
             let last = trials.last().copied().unwrap_or(Step::new(0));
-            let valid_size = sweep.family().valid_size;
-            let seconds = REFERENCE.run_seconds(at.shape, Step::new(0), last, wanted.len(), valid_size);
+            let seconds = cost.seconds(&sweep.run_work(&at));
             work.seconds += seconds;
             if work.longest.is_none_or(|(_, longest)| seconds > longest) {
                 work.longest = Some((at.shape, seconds));
@@ -87,7 +89,7 @@ impl Place {
         Some((work.seconds / self.speed).max(longest * f64::from(self.slots) / self.speed))
     }
 
-    /// Seconds of the longest run, on one slot; on the reference core where there is none.
+    /// Seconds of the longest run, on one slot; on the core that speed is relative to where there is none.
     fn longest_seconds(&self, seconds: f64) -> f64 {
         if self.slots == 0 || self.speed <= 0.0 {
             seconds
@@ -109,7 +111,13 @@ pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit>
         Ok(Some((preview, who))) => {
             known_runs = Some(preview.known_runs);
             if let (false, Who::Coordinator { address }) = (args.at.coordinator.is_empty(), who) {
-                place = Some(Place { word: "there", slots: preview.slots, speed: preview.speed });
+                place = Some(Place {
+                    word: "there",
+                    by: "as its workers measured themselves",
+                    slots: preview.slots,
+                    cost: REFERENCE,
+                    speed: preview.speed,
+                });
                 if preview.slots == 0 {
                     note(&format!(
                         "no worker has joined: `slalom worker --coordinator {address}` starts one"
@@ -128,7 +136,7 @@ pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit>
         Some(place) => place,
         None => here(args)?,
     };
-    let plan = Plan { sweep: &sweep, work: Work::of(&sweep), known_runs, place };
+    let plan = Plan { sweep: &sweep, work: Work::of(&sweep, &place.cost), known_runs, place };
     match output.mode() {
         Mode::Json => print_json(&PlanJson::from(&plan))?,
         Mode::Quiet => print_name(sweep.name().as_str())?,
@@ -152,7 +160,13 @@ fn here(args: &PlanArgs) -> anyhow::Result<Place> {
     let slots = args.slots.unwrap_or_else(cores);
     let measured = speed::measure(kernels(args.isa)?)
         .map_err(|error| Failure::error(format!("cannot measure the speed of this machine: {error}")))?;
-    Ok(Place { word: "here", slots, speed: f64::from(slots) * measured.relative })
+    Ok(Place {
+        word: "here",
+        by: "as measured just now",
+        slots,
+        cost: measured.cost,
+        speed: f64::from(slots),
+    })
 }
 
 impl Plan<'_> {
@@ -187,7 +201,7 @@ impl Plan<'_> {
         let slots = number::counted(self.place.slots.into(), "slot");
         let time = match self.place.seconds(work) {
             _ if self.known_runs == Some(size.runs) => "nothing is left to train".to_owned(),
-            Some(seconds) => format!("about {}", number::seconds(seconds)),
+            Some(seconds) => format!("about {}, {}", number::seconds(seconds), self.place.by),
             None => "no worker has joined".to_owned(),
         };
         line(self.place.word, format!("{slots}: {time}"));

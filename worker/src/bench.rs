@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use slalom_common::cost::{step_flops, validation_flops};
+use slalom_common::cost::{Timed, Work, step_flops, validation_flops};
 use slalom_common::id::ContentHash;
 use slalom_common::outcome::Measured;
 use slalom_common::rng::philox4x32_10;
@@ -35,6 +35,50 @@ pub const SHAPES: [Shape; 10] = [
 
 /// The sizes of model whose validation is measured.
 pub const VALIDATED_NODES: [u32; 2] = [64, 128];
+
+/// What the cost of any shape is fitted to, the cheapest first: each term of the model is large in one of them, and all
+/// stay in a core's own caches.
+const PROBES: [Probe; 13] = [
+    Probe::Step(shape(8, 8, 5)),
+    Probe::Step(shape(8, 16, 20)),
+    Probe::Validation(16),
+    Probe::Step(shape(16, 16, 10)),
+    Probe::Step(shape(24, 32, 5)),
+    Probe::Step(shape(32, 16, 10)),
+    Probe::Step(shape(64, 1, 10)),
+    Probe::Validation(64),
+    Probe::Step(shape(64, 16, 5)),
+    Probe::Step(shape(64, 64, 2)),
+    Probe::Validation(128),
+    Probe::Step(shape(128, 16, 5)),
+    Probe::Step(shape(128, 32, 10)),
+];
+
+/// Something whose time tells of a core.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Probe {
+    /// A training step.
+    Step(Shape),
+    /// A validation of a model of so many nodes, over [`VALID_SIZE`] characters.
+    Validation(u32),
+}
+
+impl Probe {
+    /// What it is in the terms of the cost model.
+    pub fn work(self) -> Work {
+        match self {
+            Self::Step(shape) => Work::step(shape),
+            Self::Validation(nodes) => Work::validation(nodes, VALID_SIZE as u64),
+        }
+    }
+
+    fn flops(self) -> f64 {
+        match self {
+            Self::Step(shape) => step_flops(shape),
+            Self::Validation(nodes) => validation_flops(nodes, VALID_SIZE as u64),
+        }
+    }
+}
 
 /// Characters of a validation, by default.
 pub const VALID_SIZE: usize = 1000;
@@ -186,6 +230,42 @@ pub fn validation_rate(kernels: Kernels, nodes: u32, effort: Effort) -> Result<V
     })
 }
 
+/// What a core takes for each of a few small shapes, all within about `time`: the fastest of several tries, since the
+/// others were disturbed. A core so slow that a shape alone would take longer leaves it out.
+///
+/// # Errors
+/// If not even these small models fit into memory.
+pub fn timed(kernels: Kernels, time: Duration) -> Result<Vec<(Probe, Timed)>, TrainerError> {
+    let start = Instant::now();
+    let share = time / PROBES.len() as u32;
+    let mut all: Vec<(Probe, Timed)> = Vec::new();
+    let mut last_flops_per_second = f64::INFINITY;
+    for probe in PROBES {
+        let left = time.saturating_sub(start.elapsed()).as_secs_f64();
+        // The first try of each is to touch its memory.
+        if 2.0 * probe.flops() / last_flops_per_second > left && !all.is_empty() {
+            continue;
+        }
+        let seconds = match probe {
+            Probe::Step(shape) => {
+                let mut trainer = trainer(kernels, shape)?;
+                fastest_seconds(share, || {
+                    trainer.step();
+                })
+            }
+            Probe::Validation(nodes) => {
+                let mut validate = validation(kernels, nodes)?;
+                fastest_seconds(share, || {
+                    validate();
+                })
+            }
+        };
+        last_flops_per_second = probe.flops() / seconds;
+        all.push((probe, Timed { work: probe.work(), seconds }));
+    }
+    Ok(all)
+}
+
 /// A validation to call again and again: a model of `nodes` and what it reads.
 ///
 /// # Errors
@@ -233,6 +313,20 @@ fn median_seconds(time: Duration, mut call: impl FnMut()) -> f64 {
     }
 }
 
+fn fastest_seconds(time: Duration, mut call: impl FnMut()) -> f64 {
+    call();
+    let start = Instant::now();
+    let mut fastest = f64::INFINITY;
+    loop {
+        let before = Instant::now();
+        call();
+        fastest = fastest.min(before.elapsed().as_secs_f64().max(1e-9));
+        if start.elapsed() >= time {
+            return fastest;
+        }
+    }
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -241,6 +335,16 @@ fn median(values: &mut [f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Also of a core for which all but the first are too slow.
+    #[test]
+    fn what_is_timed_in_little_time_is_the_cheapest() {
+        let all = timed(Kernels::detect(), Duration::from_secs(1)).expect("it fits");
+        assert!(all.len() > 7, "each term of the model has something to say: {all:?}");
+        assert!(all.iter().all(|(probe, one)| one.seconds > 0.0 && one.work == probe.work()), "{all:?}");
+        let least = timed(Kernels::detect(), Duration::ZERO).expect("it fits");
+        assert_eq!(least.iter().map(|(probe, _)| *probe).collect::<Vec<_>>(), PROBES[..1]);
+    }
 
     #[test]
     fn a_share_is_of_the_peak_that_is_told() {

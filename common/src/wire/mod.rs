@@ -86,6 +86,14 @@ pub enum WireError {
         /// In words.
         must_be: &'static str,
     },
+    /// Coefficients that no core could have.
+    #[error(
+        "`{field}` is no core's cost: each of its terms is finite and not below 0, and a step takes time"
+    )]
+    Cost {
+        /// Which.
+        field: &'static str,
+    },
     /// Steps or leases that do not rise.
     #[error("`{field}` does not rise at its element {index}")]
     NotAscending {

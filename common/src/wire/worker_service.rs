@@ -6,6 +6,7 @@ use super::{
     DETAIL_BYTES_MAX, LEASES_MAX, SLOTS_MAX, WANTED_STEPS_MAX, WireError, ascending, bytes, duration,
     duration_ms, finite, hash, in_range, no_longer_than, present, step, text,
 };
+use crate::cost::{Coefficients, REFERENCE};
 use crate::id::{Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId};
 use crate::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, Report, Welcome,
@@ -96,6 +97,7 @@ impl Hello {
             isa: self.isa.clone(),
             speed: self.speed,
             gflops_per_slot: self.gflops_per_slot,
+            cost: Some(self.cost.to_wire()),
             held: Some(self.held.to_wire()),
             store: self.store.map(|store| store.bits().to_be_bytes().to_vec()),
         }
@@ -105,6 +107,12 @@ impl Hello {
         if !(wire.speed.is_finite() && wire.speed > 0.0) {
             let must_be = "finite and above 0";
             return Err(WireError::Float { field: "Hello.speed", value: wire.speed, must_be });
+        }
+        let cost = wire
+            .cost
+            .map_or_else(|| REFERENCE.slowed(1.0 / wire.speed), |cost| Coefficients::from_wire(&cost));
+        if !cost.are_sound() {
+            return Err(WireError::Cost { field: "Hello.cost" });
         }
         in_range("Hello.slots", wire.slots.into(), 1..=SLOTS_MAX.into())?;
         Ok(Self {
@@ -122,9 +130,36 @@ impl Hello {
             isa: text("Hello.isa", wire.isa, ISA_BYTES_MAX)?,
             speed: wire.speed,
             gflops_per_slot: finite("Hello.gflops_per_slot", wire.gflops_per_slot)?,
+            cost,
             held: LeasesHeld::from_wire(present("Hello.held", wire.held)?)?,
             store: wire.store.map(|store| store_id("Hello.store", &store)).transpose()?,
         })
+    }
+}
+
+impl Coefficients {
+    fn to_wire(self) -> v1::Cost {
+        v1::Cost {
+            step_s: self.step,
+            time_step_s: self.time_step,
+            activation_s: self.activation,
+            product_s: self.product,
+            update_s: self.update,
+            character_s: self.character,
+            character_product_s: self.character_product,
+        }
+    }
+
+    fn from_wire(wire: &v1::Cost) -> Self {
+        Self {
+            step: wire.step_s,
+            time_step: wire.time_step_s,
+            activation: wire.activation_s,
+            product: wire.product_s,
+            update: wire.update_s,
+            character: wire.character_s,
+            character_product: wire.character_product_s,
+        }
     }
 }
 
@@ -399,9 +434,25 @@ mod tests {
             isa: "avx512".to_owned(),
             speed: 0.9,
             gflops_per_slot: 61.0,
+            cost: REFERENCE.slowed(1.25),
             held: LeasesHeld::default(),
             store: None,
         }
+    }
+
+    #[test]
+    fn a_cost_that_no_core_could_have_is_refused_and_an_absent_one_is_the_reference_at_that_speed() {
+        for step in [-1e-6, f64::NAN, f64::INFINITY] {
+            let refused =
+                Hello::from_wire(Hello { cost: Coefficients { step, ..REFERENCE }, ..hello() }.to_wire());
+            assert!(matches!(refused, Err(WireError::Cost { field: "Hello.cost" })), "{step}");
+        }
+        let nothing = Hello { cost: REFERENCE.slowed(0.0), ..hello() }.to_wire();
+        assert!(matches!(Hello::from_wire(nothing), Err(WireError::Cost { .. })), "all zero");
+        let without = |speed| v1::Hello { cost: None, ..Hello { speed, ..hello() }.to_wire() };
+        assert!(matches!(Hello::from_wire(without(1e-300)), Err(WireError::Cost { .. })), "hardly a core");
+        let without = without(2.0);
+        assert_eq!(Hello::from_wire(without).map(|hello| hello.cost), Ok(REFERENCE.slowed(0.5)));
     }
 
     #[test]

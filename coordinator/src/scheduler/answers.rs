@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use slalom_common::answer::{Eta, RunRow, RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
+use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::filter::{At, EvalError, Filter};
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{RunId, RunNumber, Step};
@@ -17,7 +18,7 @@ use super::ledger::SweepIndex;
 /// How far an ETA may be off, from below and above: runs of one sweep vary so much around their prediction.
 const ETA_SPREAD: (f64, f64) = (0.85, 1.25);
 
-/// Seconds of observed work that outweigh what workers said of their speed.
+/// Seconds of observed work that weigh as much as what was predicted of the fleet.
 const ETA_TRUST_SECONDS: f64 = 5.0;
 
 impl Scheduler {
@@ -31,7 +32,7 @@ impl Scheduler {
         };
         let (workers, slots) = self.workers_and_slots();
         let size = entry.sweep.size();
-        let work_done_s = self.work_done(sweep);
+        let work_done = self.work_done(sweep);
         SweepStatus {
             sweep: entry.sweep.name().clone(),
             state,
@@ -43,9 +44,9 @@ impl Scheduler {
             workers,
             slots,
             best: entry.points.best(),
-            work_done_s,
-            work_s: entry.work_s,
-            eta: self.eta(now, sweep, work_done_s),
+            work_done_s: REFERENCE.seconds(&work_done),
+            work_s: REFERENCE.seconds(&entry.work),
+            eta: self.eta(now, sweep, work_done),
             numbers: entry.sweep.numbers(),
             corpus_written: entry.sweep.draft().corpus.written.clone(),
         }
@@ -139,10 +140,15 @@ impl Scheduler {
         there.fold((0, 0), |(workers, slots), worker| (workers + 1, slots + worker.slots() as u32))
     }
 
-    /// Summed rate of the slots that are there, relative to the reference core.
-    pub fn speed(&self) -> f64 {
+    /// Summed rate of the slots that are there at this work, relative to the reference core.
+    pub fn speed(&self, work: &Work) -> f64 {
+        self.rate(work) * REFERENCE.seconds(work)
+    }
+
+    /// How often the slots that are there do this work in a second, if it is shared among them without a rest.
+    fn rate(&self, work: &Work) -> f64 {
         let there = self.fleet.values().filter(|worker| worker.stream.is_some());
-        there.fold(0.0, |speed, worker| speed + worker.slots() as f64 * worker.speed())
+        there.map(|worker| worker.slots() as f64 / worker.seconds(work)).sum()
     }
 
     pub(super) fn progress_notice(&self, now: Moment, sweep: SweepIndex) -> Notice {
@@ -189,8 +195,8 @@ impl Scheduler {
         row
     }
 
-    /// Reference seconds of a sweep that are behind it: runs that are over, and the part done of those that run.
-    fn work_done(&self, sweep: SweepIndex) -> f64 {
+    /// What is behind a sweep: runs that are over, and the part done of those that run.
+    fn work_done(&self, sweep: SweepIndex) -> Work {
         let entry = self.ledger.sweep(sweep);
         let held = self.fleet.values().flat_map(|worker| &worker.leases);
         let running = held.map(|(&lease, held)| {
@@ -199,27 +205,27 @@ impl Scheduler {
             let at = run.coordinates();
             let last = entry.sweep.trial_steps(&at).last().map_or(0, |step| step.number());
             if !here || last == 0 {
-                return 0.0;
+                return Work::NONE;
             }
             let known = run.step_towards(&entry.sweep.wanted_steps(&at));
             let step = held.step.max(known).number().min(last);
-            entry.run_seconds(&at) * step as f64 / last as f64
+            entry.sweep.run_work(&at) * (step as f64 / last as f64)
         });
-        entry.work_over_s + running.sum::<f64>()
+        entry.work_over + running.sum()
     }
 
-    /// Time left from what workers said of their speed, and more and more from what was seen.
-    fn eta(&self, now: Moment, sweep: SweepIndex, work_done_s: f64) -> Option<Eta> {
+    /// Time left by what workers fitted and what their runs took, and more and more by what came of it all together.
+    fn eta(&self, now: Moment, sweep: SweepIndex, done: Work) -> Option<Eta> {
         let entry = self.ledger.sweep(sweep);
-        let speed = self.speed();
-        if speed <= 0.0 || !entry.is_active() {
+        if self.workers_and_slots().1 == 0 || !entry.is_active() {
             return None;
         }
-        let (seen_s, seen_work_s) = self.started.get(&sweep).map_or((0.0, 0.0), |&(start, work)| {
-            (now.since(start).as_secs_f64(), (work_done_s - work).max(0.0))
+        let predicted_s = |work: Work| if work == Work::NONE { 0.0 } else { self.rate(&work).recip() };
+        let (seen_s, seen_predicted_s) = self.started.get(&sweep).map_or((0.0, 0.0), |&(start, before)| {
+            (now.since(start).as_secs_f64(), predicted_s(done.less(before)))
         });
-        let rate = (seen_work_s + speed * ETA_TRUST_SECONDS) / (seen_s + ETA_TRUST_SECONDS);
-        let seconds = (entry.work_s - work_done_s).max(0.0) / rate;
+        let slower = (seen_s + ETA_TRUST_SECONDS) / (seen_predicted_s + ETA_TRUST_SECONDS);
+        let seconds = predicted_s(entry.work.less(done)) * slower;
         Some(Eta { seconds, low: seconds * ETA_SPREAD.0, high: seconds * ETA_SPREAD.1 })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::id::{Incarnation, LeaseId, MessageNumber, Step, WorkerName};
 use slalom_common::message::Hello;
 use slalom_common::moment::Moment;
@@ -32,15 +33,61 @@ pub struct Worker {
     pub draining: bool,
     /// Its leases in force.
     pub leases: BTreeMap<LeaseId, Held>,
+    /// How its runs go against what was predicted.
+    pub pace: Pace,
 }
 
 /// A lease as its holder is believed to stand.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Held {
-    /// Predicted seconds from its grant to its end on this worker.
-    pub predicted: f64,
+    /// From its grant to its end.
+    pub work: Work,
+    /// Of that, a step on average.
+    step_work: Work,
     /// The last progress it told.
     pub step: Step,
+    /// When it told that; none before it has told any.
+    told: Option<Moment>,
+}
+
+impl Held {
+    /// Granted to go on from `step`, through `last`.
+    pub fn new(work: Work, step: Step, last: Step) -> Self {
+        let steps = last.number().saturating_sub(step.number()).max(1);
+        Self { work, step_work: work * (steps as f64).recip(), step, told: None }
+    }
+}
+
+/// What a worker's runs took against what its fit predicts, over about the last minute of training.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Pace {
+    seen_s: f64,
+    predicted_s: f64,
+}
+
+impl Pace {
+    /// Seconds seen that weigh as much as the fit.
+    const TRUST_SECONDS: f64 = 5.0;
+    /// What is longer ago than this counts less and less.
+    const WINDOW_SECONDS: f64 = 60.0;
+    /// Nothing that is said moves a prediction further than by this factor.
+    const FACTOR_MAX: f64 = 8.0;
+
+    /// Seconds in truth for a predicted second: 1 before anything was seen.
+    pub fn factor(&self) -> f64 {
+        let factor = (self.seen_s + Self::TRUST_SECONDS) / (self.predicted_s + Self::TRUST_SECONDS);
+        factor.clamp(Self::FACTOR_MAX.recip(), Self::FACTOR_MAX)
+    }
+
+    fn see(&mut self, seen_s: f64, predicted_s: f64) {
+        self.seen_s += seen_s;
+        self.predicted_s += predicted_s;
+        let longer = self.seen_s.max(self.predicted_s);
+        if longer > Self::WINDOW_SECONDS {
+            self.seen_s *= Self::WINDOW_SECONDS / longer;
+            self.predicted_s *= Self::WINDOW_SECONDS / longer;
+        }
+    }
 }
 
 impl Worker {
@@ -54,6 +101,7 @@ impl Worker {
             handled: None,
             draining: false,
             leases: BTreeMap::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -62,9 +110,29 @@ impl Worker {
         self.hello.as_ref().map_or(0, |hello| hello.slots as usize)
     }
 
-    /// Its rate relative to the reference, a slot.
+    /// Its rate relative to the reference, a slot, as it said and as its runs go.
     pub fn speed(&self) -> f64 {
-        self.hello.as_ref().map_or(1.0, |hello| hello.speed)
+        self.hello.as_ref().map_or(1.0, |hello| hello.speed) / self.pace.factor()
+    }
+
+    /// Predicted seconds of a slot, corrected by its runs; of the reference core before it greets.
+    pub fn seconds(&self, work: &Work) -> f64 {
+        self.predicted_seconds(work) * self.pace.factor()
+    }
+
+    fn predicted_seconds(&self, work: &Work) -> f64 {
+        self.hello.as_ref().map_or(&REFERENCE, |hello| &hello.cost).seconds(work)
+    }
+
+    /// A run of its is at `step` by now: what that took since it last said so corrects its pace.
+    pub fn on_progress(&mut self, now: Moment, lease: LeaseId, step: Step) {
+        let Some(held) = self.leases.get(&lease).copied() else { return };
+        if let Some(told) = held.told {
+            let steps = step.number().saturating_sub(held.step.number());
+            let predicted_s = self.predicted_seconds(&(held.step_work * steps as f64));
+            self.pace.see(now.since(told).as_secs_f64(), predicted_s);
+        }
+        self.leases.insert(lease, Held { step, told: Some(now), ..held });
     }
 
     /// Whether it is there and takes leases.
@@ -79,8 +147,9 @@ impl Worker {
 
     /// Whether one more lease would keep it busy over the next round trip.
     pub fn wants_ahead(&self) -> bool {
-        let predicted: f64 = self.leases.values().map(|held| held.predicted).sum();
-        self.leases.len() < self.slots() * (1 + AHEAD_MAX) && predicted < AHEAD_SECONDS * self.slots() as f64
+        let held: Work = self.leases.values().map(|held| held.work).sum();
+        self.leases.len() < self.slots() * (1 + AHEAD_MAX)
+            && self.seconds(&held) < AHEAD_SECONDS * self.slots() as f64
     }
 
     /// When its leases end unless it says something before.

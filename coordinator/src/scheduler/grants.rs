@@ -1,7 +1,7 @@
 //! Who gets which run: the record first, the message to its worker after the commit.
 
 use slalom_common::answer::RunState;
-use slalom_common::cost::REFERENCE;
+use slalom_common::cost::Work;
 use slalom_common::id::{Incarnation, LeaseId, Step};
 use slalom_common::message::{CoordinatorMessage, Lease, LeaseKind};
 use slalom_common::moment::Moment;
@@ -73,13 +73,12 @@ impl Scheduler {
             if granted.iter().any(|(_, _, earlier)| *earlier == run) {
                 continue;
             }
-            let (from, seconds) = remaining(&self.ledger, &run, &self.settings.serve);
+            let held = remaining(&self.ledger, &run, &self.settings.serve);
             let worker = self.fleet.get_mut(&incarnation).expect("a taker is in the fleet");
-            let predicted = seconds / worker.speed();
-            worker.leases.insert(next, Held { predicted, step: from });
+            worker.leases.insert(next, held);
             granted.push((next, sweep, run));
             next = LeaseId::new(next.number() + 1);
-            self.started.entry(sweep).or_insert((now, self.ledger.sweep(sweep).work_over_s));
+            self.started.entry(sweep).or_insert((now, self.ledger.sweep(sweep).work_over));
         }
         for (sweep, number) in passed_over {
             self.order.put_back(sweep, number, &self.ledger);
@@ -156,8 +155,8 @@ pub(super) fn send_grants(stream: StreamId, leases: Vec<Lease>, effects: &mut Ef
     }
 }
 
-/// Where a run would go on, and the seconds of the reference core from there to its last wanted step.
-pub(super) fn remaining(ledger: &Ledger, run: &Run, serve: &Serve) -> (Step, f64) {
+/// A run as whoever is granted it holds it: where it would go on, and what there is to do to its last wanted step.
+pub(super) fn remaining(ledger: &Ledger, run: &Run, serve: &Serve) -> Held {
     let wanted = ledger.wanted(run, |entry| serve.counts(entry));
     let resume = ledger
         .find(&run.key())
@@ -165,5 +164,5 @@ pub(super) fn remaining(ledger: &Ledger, run: &Run, serve: &Serve) -> (Step, f64
         .and_then(|(id, &first_wanted)| ledger.resume_from(id, first_wanted));
     let from = resume.map_or(Step::new(0), |checkpoint| checkpoint.step);
     let to = wanted.last().copied().unwrap_or(from);
-    (from, REFERENCE.run_seconds(run.shape, from, to, wanted.len(), run.family.valid_size))
+    Held::new(Work::run(run.shape, from, to, wanted.len(), run.family.valid_size), from, to)
 }

@@ -39,12 +39,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use slalom_common::answer::RunState;
+use slalom_common::cost::Work;
 use slalom_common::id::{Incarnation, NumericsVersion, RunId, StoreId};
 use slalom_common::moment::Moment;
 
 use effect::{Effect, Effects, Notice};
 use event::Event;
-use fleet::{Fleet, Held, Worker};
+use fleet::{Fleet, Worker};
 use ledger::{Ledger, SweepIndex, Transition};
 use order::{Order, Serve};
 use record::Record;
@@ -77,7 +78,7 @@ pub struct Scheduler {
     /// On which incarnation each run failed last in this life: another one is tried before it is.
     failed_on: BTreeMap<RunId, Incarnation>,
     /// When each sweep was first worked on in this life, and the work done by then: for the ETA.
-    started: BTreeMap<SweepIndex, (Moment, f64)>,
+    started: BTreeMap<SweepIndex, (Moment, Work)>,
     next_progress: Moment,
 }
 
@@ -97,8 +98,7 @@ impl Scheduler {
         for (id, lease) in ledger.leases_in_force() {
             let (incarnation, name) = ledger.holder(lease);
             let worker = fleet.entry(incarnation).or_insert_with(|| Worker::unheard(name.clone(), now));
-            let (step, predicted) = grants::remaining(&ledger, &ledger.run(lease.run).run, &settings.serve);
-            worker.leases.insert(id, Held { predicted, step });
+            worker.leases.insert(id, grants::remaining(&ledger, &ledger.run(lease.run).run, &settings.serve));
         }
         let mut order = Order::default();
         for (index, entry) in ledger.sweeps() {
@@ -150,7 +150,7 @@ impl Scheduler {
                     self.fleet.get_mut(&incarnation).filter(|one| one.stream == Some(stream))
                 {
                     worker.heard = now;
-                    self.on_said(incarnation, saying, &mut effects);
+                    self.on_said(now, incarnation, saying, &mut effects);
                 }
             }
             Event::FormerWorkersGone => self.on_former_workers_gone(&mut effects),

@@ -137,15 +137,19 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_said(&mut self, incarnation: Incarnation, saying: Saying, effects: &mut Effects) {
+    pub(super) fn on_said(
+        &mut self,
+        now: Moment,
+        incarnation: Incarnation,
+        saying: Saying,
+        effects: &mut Effects,
+    ) {
         match saying {
             Saying::Heartbeat(held) => self.reconcile(incarnation, &held, effects),
             Saying::Progress { lease, step, loss: _ } => {
                 let worker =
                     self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
-                if let Some(held) = worker.leases.get_mut(&lease) {
-                    held.step = step;
-                }
+                worker.on_progress(now, lease, step);
             }
             Saying::CheckpointStored { lease, run, checkpoint } => {
                 self.on_checkpoint_stored(incarnation, (lease, run), checkpoint, effects);

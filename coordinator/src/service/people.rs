@@ -62,6 +62,9 @@ impl SweepService for Service {
         request: Request<v1::PreviewRequest>,
     ) -> Result<Response<v1::PreviewResponse>, Status> {
         let sweep = Arc::new(read_sweep("PreviewRequest.sweep", request.into_inner().sweep).await?);
+        let measured = Arc::clone(&sweep);
+        let work =
+            tokio::task::spawn_blocking(move || measured.work()).await.map_err(|_| status::defect())?;
         let mut known_runs = 0;
         let mut next = 0;
         let (slots, speed) = loop {
@@ -70,7 +73,7 @@ impl SweepService for Service {
             let part = self.driver.read(move |scheduler, _| {
                 let more = ids.end < scheduler.ledger().run_count();
                 let (_, slots) = scheduler.workers_and_slots();
-                (scheduler.known_runs(&sweep, ids), (!more).then(|| (slots, scheduler.speed())))
+                (scheduler.known_runs(&sweep, ids), (!more).then(|| (slots, scheduler.speed(&work))))
             });
             let (known, last) = part.await.map_err(status::of_stopped)?;
             known_runs += known;

@@ -170,6 +170,7 @@ fn saying(
 
 #[cfg(test)]
 mod tests {
+    use slalom_common::cost::REFERENCE;
     use slalom_common::id::{ContentHash, Incarnation, LeaseId, RunKey, Step};
     use slalom_common::message::{CheckpointName, LeaseEnd, LeasesHeld, Report};
 
@@ -187,6 +188,7 @@ mod tests {
             isa: "avx2".to_owned(),
             speed: 1.0,
             gflops_per_slot: 60.0,
+            cost: REFERENCE,
             held: LeasesHeld::default(),
             store: None,
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use slalom_common::corpus::Text;
+use slalom_common::cost::REFERENCE;
 use slalom_common::grid::{Axes, Grid};
 use slalom_common::id::{ContentHash, Incarnation, MessageNumber, NumericsVersion};
 use slalom_common::message::{
@@ -118,6 +119,7 @@ pub(crate) fn hello() -> Hello {
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,
+        cost: REFERENCE,
         held: LeasesHeld::default(),
         store: None,
     }

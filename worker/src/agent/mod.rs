@@ -159,6 +159,7 @@ impl Agent {
             isa: kernels.name().to_string(),
             speed: speed.relative,
             gflops_per_slot: speed.gflops,
+            cost: speed.cost,
         };
 
         let (channel, shown) = watch::channel(None);

@@ -39,6 +39,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use slalom_common::cost::Coefficients;
 use slalom_common::id::{
     Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
 };
@@ -71,6 +72,8 @@ pub struct Identity {
     pub speed: f64,
     /// GFLOP/s of a slot.
     pub gflops_per_slot: f64,
+    /// What a slot takes for any shape.
+    pub cost: Coefficients,
 }
 
 /// A slot's place among the worker's.
@@ -314,7 +317,7 @@ impl Session {
             return;
         }
         self.stream = Stream::Greeting { until: now + WELCOME_WITHIN };
-        let Identity { worker, incarnation, slots, numerics, isa, speed, gflops_per_slot } =
+        let Identity { worker, incarnation, slots, numerics, isa, speed, gflops_per_slot, cost } =
             self.identity.clone();
         effects.push(Effect::Send(WorkerMessage::Hello(Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -325,6 +328,7 @@ impl Session {
             isa,
             speed,
             gflops_per_slot,
+            cost,
             held: self.leases_held(),
             store: self.store,
         })));

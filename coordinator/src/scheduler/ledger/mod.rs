@@ -426,8 +426,8 @@ impl Ledger {
             view.state = to;
             of.counts.shift(from, to);
             match (from.is_over(), to.is_over()) {
-                (false, true) => of.work_over_s += of.run_seconds(&at),
-                (true, false) => of.work_over_s -= of.run_seconds(&at),
+                (false, true) => of.work_over += of.sweep.run_work(&at),
+                (true, false) => of.work_over -= of.sweep.run_work(&at),
                 _ => (),
             }
             transitions.push(Transition { run, sweep: view.sweep, number: view.number, from, to });

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use slalom_common::answer::{Counts, RunState};
-use slalom_common::cost::REFERENCE;
+use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::grid::Coordinates;
-use slalom_common::id::{RunId, RunNumber, Step};
+use slalom_common::id::{RunId, RunNumber};
 use slalom_common::sweep::Sweep;
 
 use crate::scheduler::best::Points;
@@ -23,10 +23,10 @@ pub struct SweepEntry {
     pub trials_done: u64,
     /// Trials answered by a divergence.
     pub trials_diverged: u64,
-    /// Seconds of the reference core for every run, and for the runs that are over.
-    pub work_s: f64,
+    /// Of every run, from its start.
+    pub work: Work,
     /// Of the runs that are answered or given up.
-    pub work_over_s: f64,
+    pub work_over: Work,
     /// Means over seeds, and the best of them.
     pub points: Points,
     /// Its runs that the ledger knows.
@@ -44,12 +44,12 @@ impl SweepEntry {
             counts,
             trials_done: 0,
             trials_diverged: 0,
-            work_s: 0.0,
-            work_over_s: 0.0,
+            work: Work::NONE,
+            work_over: Work::NONE,
             points: Points::default(),
             runs: BTreeMap::new(),
         };
-        entry.work_s = entry.sweep.run_numbers().map(|(_, at)| entry.run_seconds(&at)).sum();
+        entry.work = entry.sweep.work();
         entry
     }
 
@@ -75,9 +75,6 @@ impl SweepEntry {
 
     /// Seconds of the reference core that the run at `at` takes from its start.
     pub fn run_seconds(&self, at: &Coordinates) -> f64 {
-        let wanted = self.sweep.wanted_steps(at);
-        let last = wanted.last().copied().unwrap_or(Step::new(0));
-        let valid_size = self.sweep.family().valid_size;
-        REFERENCE.run_seconds(at.shape, Step::new(0), last, wanted.len(), valid_size)
+        REFERENCE.seconds(&self.sweep.run_work(at))
     }
 }

@@ -1,6 +1,7 @@
 //! A statement a test, events in and effects out; and one property over streams that break at any moment.
 
 use super::*;
+use slalom_common::cost::REFERENCE;
 use slalom_common::id::ContentHash;
 use slalom_common::message::LeaseKind;
 use slalom_common::outcome::{Measured, Perplexity};
@@ -28,6 +29,7 @@ fn identity(slots: u32) -> Identity {
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,
+        cost: REFERENCE,
     }
 }
 
