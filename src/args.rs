@@ -419,6 +419,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "NODES", num_args = 1.., value_parser = clap::value_parser!(u32).range(1..=Shape::NODES_MAX as i64))]
     pub(crate) validations: Vec<u32>,
 
+    /// Instead, fit what a core takes for any shape, as a worker does at its start: the coefficients, and how far they are off
+    #[arg(long, conflicts_with_all = ["shapes", "validations"])]
+    pub(crate) fit: bool,
+
     /// How long to measure altogether; more where a single step takes longer than its share
     #[arg(long, value_name = "S", default_value = "3", value_parser = bench_seconds)]
     pub(crate) seconds: Duration,

@@ -64,13 +64,14 @@ With --output json, one object a line: {\"step\":0,\"loss\":..,\"grad_norm\":..}
 pub(crate) const BENCH: &str = "\
 Example:
   slalom bench
+  slalom bench --fit
   slalom bench --shapes 64,64,10 256,64,20 --validations 64 --seconds 2 --output json
 
 On one core. A shape is NODES,BATCH_SIZE,UNROLLINGS; a step's FLOPs are counted as T*B*(24*N*N + 162*N). The peak is this \
      core's own for fused multiply-adds, measured right before each timing of a step, and the share is the median of these \
      ratios: other work on the machine moves the times more than the share. A validation reads 1,000 characters and is \
      compared with its matrix products alone. With --output json, one object a line, by \"kind\": \"core\", then a \"step\" for \
-     each shape and a \"validation\" for each model.";
+     each shape and a \"validation\" for each model; with --fit a \"probe\" for each shape timed, then the \"cost\".";
 
 pub(crate) const SUBMIT: &str = "\
 Example:

@@ -401,6 +401,7 @@ fn what_is_no_command_is_a_usage_error() {
         "bench --validations 0",
         "bench --seconds -1",
         "bench --seconds inf",
+        "bench --fit --shapes 8,8,5",
         "run --log slalom=loud",
         "coordinator --log slalom=loud",
         "worker --log slalom=loud",
@@ -513,6 +514,29 @@ fn bench_tells_of_each_shape_its_time_and_its_share_of_the_peak() {
     assert!(lines[0].contains(" GFLOP/s at its peak") && lines[3].starts_with("8\t8\t5\t"), "{table}");
     let only = person.types("bench --validations 16 --seconds 0 --output quiet").ends(0);
     assert_eq!(only.stdout(), "");
+}
+
+#[test]
+fn bench_fits_what_a_core_takes_to_what_it_timed() {
+    let person = Person::new();
+    let lines = person.types("bench --fit --seconds 0.2 --output json").ends(0).json_lines();
+    let (cost, probes) = lines.split_last().expect("lines");
+    let term = |name: &str| cost[name].as_f64().expect("a number");
+    assert_eq!(cost["kind"], "cost");
+    assert!(!probes.is_empty() && probes.iter().all(|probe| probe["kind"] == "probe"), "{lines:?}");
+    for probe in probes.iter().filter(|probe| !probe["batch_size"].is_null()) {
+        let size = |name: &str| probe[name].as_f64().expect("a number");
+        let (nodes, rows) = (size("nodes"), size("batch_size") * size("unrollings"));
+        let columns = (nodes / 16.0).ceil() * 16.0;
+        let seconds = term("step")
+            + term("time_step") * size("unrollings")
+            + term("activation") * rows * columns
+            + term("product") * rows * nodes * columns
+            + term("update") * nodes * columns;
+        assert!((seconds * 1e6 / size("fitted_us") - 1.0).abs() < 1e-9, "{seconds} s for {probe}");
+    }
+    let table = person.types("bench --fit --seconds 0.2").ends(0).stdout();
+    assert!(table.contains("REFERENCE") && table.contains("\n    character_product: "), "{table}");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use slalom_common::cost::Coefficients;
 use slalom_common::run::Shape;
-use slalom_worker::bench::{self, Effort, SHAPES, StepRate, VALID_SIZE, VALIDATED_NODES, ValidationRate};
-use slalom_worker::kernels::IsaName;
+use slalom_worker::bench::{
+    self, Effort, Probe, SHAPES, StepRate, VALID_SIZE, VALIDATED_NODES, ValidationRate,
+};
+use slalom_worker::kernels::{IsaName, Kernels};
 
 use super::kernels;
 use crate::args::BenchArgs;
@@ -19,6 +22,9 @@ use crate::output::{Mode, Output, number, print, print_json};
 /// A shape for which there is no memory, or too little text.
 pub(crate) fn run(args: &BenchArgs, output: Output) -> anyhow::Result<Exit> {
     let kernels = kernels(args.isa)?;
+    if args.fit {
+        return fit(kernels, args.seconds, output);
+    }
     let (shapes, validations) = asked(args);
     let rows = shapes.len() + validations.len();
     let effort = match args.seconds {
@@ -55,6 +61,69 @@ fn asked(args: &BenchArgs) -> (Vec<Shape>, Vec<u32>) {
     }
 }
 
+/// Prints the coefficients of the cost model for a core of this machine, and how far they are off what was timed.
+fn fit(kernels: Kernels, time: Duration, output: Output) -> anyhow::Result<Exit> {
+    let isa = kernels.name().word();
+    let probes = bench::timed(kernels, time).map_err(|error| {
+        Failure::error(format!("cannot time the small shapes of the fit: {error}")).help(SMALLER)
+    })?;
+    let cost = Coefficients::fit(&probes.iter().map(|(_, timed)| *timed).collect::<Vec<_>>());
+    let mut columns = Columns::new([
+        ("nodes", Side::Right),
+        ("batch", Side::Right),
+        ("unroll", Side::Right),
+        ("µs", Side::Right),
+        ("µs fitted", Side::Right),
+        ("off", Side::Right),
+    ]);
+    for (probe, timed) in probes {
+        let (nodes, sizes) = match probe {
+            Probe::Step(Shape { nodes, batch_size, unrollings }) => (nodes, Some((batch_size, unrollings))),
+            Probe::Validation(nodes) => (nodes, None),
+        };
+        let (fastest_us, fitted_us) = (timed.seconds * 1e6, cost.seconds(&timed.work) * 1e6);
+        match output.mode() {
+            Mode::Json => {
+                let (batch_size, unrollings) = sizes.unzip();
+                print_json(&Line::Probe { isa, nodes, batch_size, unrollings, fastest_us, fitted_us })?;
+            }
+            Mode::Table => columns.row([
+                nodes.to_string(),
+                sizes.map_or_else(|| "validation".to_owned(), |(batch_size, _)| batch_size.to_string()),
+                sizes.map_or_else(|| "-".to_owned(), |(_, unrollings)| unrollings.to_string()),
+                microseconds(fastest_us),
+                microseconds(fitted_us),
+                format!("{:+.1}%", (fitted_us / fastest_us - 1.0) * 100.0),
+            ]),
+            Mode::Quiet => {}
+        }
+    }
+    let Coefficients { step, time_step, activation, product, update, character, character_product } = cost;
+    match output.mode() {
+        Mode::Json => print_json(&Line::Cost {
+            isa,
+            step,
+            time_step,
+            activation,
+            product,
+            update,
+            character,
+            character_product,
+        })?,
+        Mode::Table => {
+            output.columns(&columns)?;
+            print(&format!(
+                "\nseconds of one {isa} core, as `REFERENCE` in common/src/cost.rs has them:\n    \
+                 step: {step:.2e},\n    time_step: {time_step:.2e},\n    activation: {activation:.2e},\n    \
+                 product: {product:.2e},\n    update: {update:.2e},\n    character: {character:.2e},\n    \
+                 character_product: {character_product:.2e},\n"
+            ))?;
+        }
+        Mode::Quiet => {}
+    }
+    Ok(Exit::Done)
+}
+
 /// One line of `--output json`. Times are of one step or validation, rates of one core.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -82,6 +151,25 @@ enum Line {
         products_us: f64,
         over_products: f64,
         products_gflops: f64,
+    },
+    /// A step, or a validation where there is no batch size.
+    Probe {
+        isa: &'static str,
+        nodes: u32,
+        batch_size: Option<u32>,
+        unrollings: Option<u32>,
+        fastest_us: f64,
+        fitted_us: f64,
+    },
+    Cost {
+        isa: &'static str,
+        step: f64,
+        time_step: f64,
+        activation: f64,
+        product: f64,
+        update: f64,
+        character: f64,
+        character_product: f64,
     },
 }
 
