@@ -162,16 +162,12 @@ pub fn peak(kernels: Kernels, effort: Effort) -> f64 {
     median(&mut looks.collect::<Vec<f64>>())
 }
 
+/// By the median of calls of some microseconds, as a step is timed: a mean over milliseconds would count what other
+/// processes took in between, and a step's share of it could then be above one.
 fn peak_flops_per_second(kernels: Kernels, time: Duration) -> f64 {
-    let start = Instant::now();
     let mut flops = 0.0;
-    loop {
-        flops += fused_multiply_adds(kernels);
-        let elapsed = start.elapsed();
-        if elapsed >= time {
-            return flops / elapsed.as_secs_f64();
-        }
-    }
+    let seconds = median_seconds(time, || flops = fused_multiply_adds(kernels));
+    flops / seconds
 }
 
 /// Measures a step of `shape` against the peak, in turn.
