@@ -14,7 +14,7 @@ use super::kernels;
 use crate::args::BenchArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::columns::{Columns, Side};
-use crate::output::{Mode, Output, number, print, print_json};
+use crate::output::{Mode, Output, note, number, print, print_json};
 
 /// Prints what it measures: objects as they come, or a table in the end.
 ///
@@ -22,6 +22,9 @@ use crate::output::{Mode, Output, number, print, print_json};
 /// A shape for which there is no memory, or too little text.
 pub(crate) fn run(args: &BenchArgs, output: Output) -> anyhow::Result<Exit> {
     let kernels = kernels(args.isa)?;
+    if cfg!(debug_assertions) {
+        note("this build checks itself as it goes and is half as fast: measure with `cargo build --release`");
+    }
     if args.fit {
         return fit(kernels, args.seconds, output);
     }

@@ -1084,7 +1084,7 @@ fn a_worker_that_is_slow_at_what_the_sweep_has_holds_less_of_it_ahead() {
     let usual = held(REFERENCE);
     assert!(usual > 2, "a second of the reference core holds {usual}");
     assert_eq!(held(REFERENCE.slowed(1e6)), 1, "each run fills the slot for long");
-    let slow_to_begin = Coefficients { step: REFERENCE.step * 1e4, ..REFERENCE };
+    let slow_to_begin = Coefficients { step: 0.002, ..REFERENCE };
     assert_eq!(held(slow_to_begin), 1, "whatever its rate at large shapes");
 }
 
@@ -1140,7 +1140,7 @@ fn a_worker_whose_runs_take_twice_what_it_said_is_believed_to_be_half_as_fast() 
 #[test]
 fn the_speed_of_the_fleet_is_at_the_work_that_is_asked_about() {
     let mut world = World::new();
-    let slow_to_begin = Coefficients { step: REFERENCE.step * 1e4, ..REFERENCE };
+    let slow_to_begin = Coefficients { step: 0.002, ..REFERENCE };
     world.join_at("hill", 2, slow_to_begin);
     let large = world.scheduler.speed(&sweep("a").work());
     let small = world.scheduler.speed(&tiny("b").work());
