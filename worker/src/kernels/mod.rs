@@ -73,7 +73,7 @@ impl IsaName {
         match self {
             Self::Avx512 => "an x86-64 processor with AVX-512F",
             Self::Avx2 => "an x86-64 processor with AVX2 and FMA",
-            Self::Neon => "an aarch64 processor",
+            Self::Neon => "an aarch64 processor with NEON",
             Self::Portable => "any processor",
         }
     }
@@ -138,7 +138,7 @@ impl Kernels {
             #[cfg(not(target_arch = "x86_64"))]
             IsaName::Avx512 | IsaName::Avx2 => None,
             #[cfg(target_arch = "aarch64")]
-            IsaName::Neon => Some(Isa::Neon(neon::Neon)),
+            IsaName::Neon => neon::Neon::detect().map(Isa::Neon),
             #[cfg(not(target_arch = "aarch64"))]
             IsaName::Neon => None,
             IsaName::Portable => Some(Isa::Portable(portable::Portable)),

@@ -1,5 +1,4 @@
-//! The lane operations in NEON: four registers of four lanes. Every aarch64 processor that runs a standard library has
-//! it, so the compiler may use it everywhere and calls by value are safe.
+//! The lane operations in NEON: four registers of four lanes.
 
 use std::arch::aarch64::{
     float32x4_t, int32x4_t, vaddq_f32, vaddq_s32, vbslq_f32, vcgtq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32,
@@ -9,56 +8,68 @@ use std::arch::aarch64::{
 
 use super::simd::{Algorithm, LANES, Simd};
 
-/// What every aarch64 processor has.
+/// A processor with NEON, as [`Neon::detect`] has seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Neon;
+pub(super) struct Neon(());
 
-type V = [float32x4_t; 4];
+impl Neon {
+    pub(super) fn detect() -> Option<Self> {
+        std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
+    }
+}
 
-/// All four quarters by one function of quarters.
-macro_rules! quarters {
-    ($op:ident($($arg:ident),+)) => {
-        [$op($($arg[0]),+), $op($($arg[1]),+), $op($($arg[2]),+), $op($($arg[3]),+)]
+#[target_feature(enable = "neon")]
+fn run<A: Algorithm>(simd: Neon, algorithm: A) -> A::Output {
+    algorithm.run(simd)
+}
+
+/// A call of an intrinsic whose arguments are all values.
+macro_rules! neon {
+    ($call:expr) => {
+        // SAFETY: a value of `Neon`, which every caller holds, exists only where `detect` has seen NEON.
+        unsafe { $call }
     };
 }
 
-/// The maximum instruction gives NaN for NaN and orders zeros.
-#[inline(always)]
+type V = [float32x4_t; 4];
+
+/// All four quarters by one operation.
+macro_rules! quarters {
+    ($op:ident($($arg:ident),+)) => {
+        neon!([$op($($arg[0]),+), $op($($arg[1]),+), $op($($arg[2]),+), $op($($arg[3]),+)])
+    };
+}
+
+/// The instruction for the maximum would give NaN for NaN, and order zeros.
+#[inline]
+#[target_feature(enable = "neon")]
 fn max_quarter(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     vbslq_f32(vcgtq_f32(a, b), a, b)
 }
 
 /// As for the maximum.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn min_quarter(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     vbslq_f32(vcltq_f32(a, b), a, b)
 }
 
-/// The instructions have the accumulator first.
-#[inline(always)]
-fn fma_quarter(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-    vfmaq_f32(c, a, b)
-}
-
-/// As for the sum.
-#[inline(always)]
-fn fnma_quarter(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-    vfmsq_f32(c, a, b)
-}
-
 /// 2^n.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn exp2(n: int32x4_t) -> float32x4_t {
     vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127))))
 }
 
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn exp2_quarter(n: float32x4_t) -> float32x4_t {
     exp2(vcvtnq_s32_f32(n))
 }
 
 /// In two steps, the first of which is exact: 2^n itself may be no f32.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn scale_quarter(x: float32x4_t, n: float32x4_t) -> float32x4_t {
     let n = vcvtnq_s32_f32(n);
     let half = vshrq_n_s32::<1>(n);
@@ -72,26 +83,27 @@ impl Simd for Neon {
     const ACCUMULATORS: usize = 6;
     const TILE_VECTORS: usize = 1;
 
+    #[inline]
     fn run<A: Algorithm>(self, algorithm: A) -> A::Output {
-        algorithm.run(self)
+        neon!(run(self, algorithm))
     }
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
-        [vdupq_n_f32(x); 4]
+        [neon!(vdupq_n_f32(x)); 4]
     }
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> V {
-        // SAFETY: `from` is sixteen f32, four from each address; the load asks for the alignment of one.
+        // SAFETY: NEON as above; `from` is sixteen f32, four from each address; the load asks for the alignment of one.
         std::array::from_fn(|quarter| unsafe { vld1q_f32(from.as_ptr().add(4 * quarter)) })
     }
 
     #[inline(always)]
     fn store(self, x: V, to: &mut [f32; LANES]) {
         for (quarter, x) in x.into_iter().enumerate() {
-            // SAFETY: `to` is sixteen f32 borrowed for writing, four from each address; the store asks for the alignment
-            // of one.
+            // SAFETY: NEON as above; `to` is sixteen f32 borrowed for writing, four from each address; the store asks for
+            // the alignment of one.
             unsafe { vst1q_f32(to.as_mut_ptr().add(4 * quarter), x) }
         }
     }
@@ -136,12 +148,12 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn fma(self, a: V, b: V, c: V) -> V {
-        quarters!(fma_quarter(a, b, c))
+        quarters!(vfmaq_f32(c, a, b))
     }
 
     #[inline(always)]
     fn fnma(self, a: V, b: V, c: V) -> V {
-        quarters!(fnma_quarter(a, b, c))
+        quarters!(vfmsq_f32(c, a, b))
     }
 
     #[inline(always)]
