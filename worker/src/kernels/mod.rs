@@ -21,9 +21,13 @@ mod activation;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(test)]
+mod bounds;
 mod cell;
 pub(crate) mod classifier;
 pub(crate) mod gradient;
+#[cfg(test)]
+mod lanes;
 pub(crate) mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
