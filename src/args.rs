@@ -183,7 +183,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
 
-    /// The instruction set to train with: avx512, avx2 or portable [default: the fastest here]
+    /// The instruction set to train with: avx512, avx2, neon or portable [default: the fastest here]
     #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
     pub(crate) isa: Option<IsaName>,
 
@@ -263,7 +263,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
 
-    /// The instruction set to train with: avx512, avx2 or portable [default: the fastest here]
+    /// The instruction set to train with: avx512, avx2, neon or portable [default: the fastest here]
     #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
     pub(crate) isa: Option<IsaName>,
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests say what they mean by their names")]
 
 mod faults;
+mod isa;
 mod resume;
 mod sweep;
 mod tidy;

@@ -36,7 +36,7 @@ pub struct WorkerArgs {
     /// Folder of corpora [default: slalom in the user's cache folder]
     #[arg(long, value_name = "DIR", env = "SLALOM_CACHE")]
     pub cache: Option<PathBuf>,
-    /// The instruction set to train with: avx512, avx2 or portable [default: the fastest here]
+    /// The instruction set to train with: avx512, avx2, neon or portable [default: the fastest here]
     #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
     pub isa: Option<IsaName>,
     /// How to log.

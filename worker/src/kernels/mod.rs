@@ -5,7 +5,7 @@
 //! algorithm is a struct of named slices and sizes; `Kernels::run` checks that they fit and carries it out.
 //! Nothing here allocates (making `gemm::Panels` apart), blocks, or keeps state.
 #![cfg_attr(
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(
         unsafe_code,
         reason = "vector instructions: loads, stores, and calls that need a detected feature"
@@ -21,10 +21,16 @@ mod activation;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(test)]
+mod bounds;
 mod cell;
 pub(crate) mod classifier;
 pub(crate) mod gradient;
+#[cfg(test)]
+mod lanes;
 pub(crate) mod lines;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod pack;
 pub(crate) mod peak;
 mod portable;
@@ -47,19 +53,22 @@ pub enum IsaName {
     Avx512,
     /// `avx2`: AVX2 and FMA, two registers of eight lanes.
     Avx2,
+    /// `neon`: four registers of four lanes.
+    Neon,
     /// `portable`: any processor, and slow: fused multiply-add may be a software routine.
     Portable,
 }
 
 impl IsaName {
     /// All of them, the fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
     /// The word of `SLALOM_ISA`, logs and hellos.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
+            Self::Neon => "neon",
             Self::Portable => "portable",
         }
     }
@@ -68,6 +77,7 @@ impl IsaName {
         match self {
             Self::Avx512 => "an x86-64 processor with AVX-512F",
             Self::Avx2 => "an x86-64 processor with AVX2 and FMA",
+            Self::Neon => "an aarch64 processor with NEON",
             Self::Portable => "any processor",
         }
     }
@@ -81,7 +91,7 @@ impl fmt::Display for IsaName {
 
 /// What is not the name of an instruction set.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{0}` is not an instruction set: `avx512`, `avx2` or `portable`")]
+#[error("`{0}` is not an instruction set: `avx512`, `avx2`, `neon` or `portable`")]
 pub struct NotAnIsa(String);
 
 impl FromStr for IsaName {
@@ -107,6 +117,8 @@ enum Isa {
     Avx512(avx512::Avx512),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
     Portable(portable::Portable),
 }
 
@@ -129,6 +141,10 @@ impl Kernels {
             IsaName::Avx2 => avx2::Avx2::detect().map(Isa::Avx2),
             #[cfg(not(target_arch = "x86_64"))]
             IsaName::Avx512 | IsaName::Avx2 => None,
+            #[cfg(target_arch = "aarch64")]
+            IsaName::Neon => neon::Neon::detect().map(Isa::Neon),
+            #[cfg(not(target_arch = "aarch64"))]
+            IsaName::Neon => None,
             IsaName::Portable => Some(Isa::Portable(portable::Portable)),
         };
         isa.map(Self).ok_or(IsaMissing(name))
@@ -146,6 +162,8 @@ impl Kernels {
             Isa::Avx512(_) => IsaName::Avx512,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => IsaName::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => IsaName::Neon,
             Isa::Portable(_) => IsaName::Portable,
         }
     }
@@ -161,6 +179,8 @@ impl Kernels {
             Isa::Avx512(isa) => isa.run(algorithm),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(isa) => isa.run(algorithm),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(isa) => isa.run(algorithm),
             Isa::Portable(isa) => isa.run(algorithm),
         }
     }
@@ -208,7 +228,10 @@ pub(crate) mod tests {
             assert_eq!(name.to_string().parse(), Ok(name));
         }
         let refused = "avx10".parse::<IsaName>().expect_err("not one of ours");
-        assert_eq!(refused.to_string(), "`avx10` is not an instruction set: `avx512`, `avx2` or `portable`");
+        assert_eq!(
+            refused.to_string(),
+            "`avx10` is not an instruction set: `avx512`, `avx2`, `neon` or `portable`"
+        );
     }
 
     #[test]
@@ -216,5 +239,11 @@ pub(crate) mod tests {
         let first = Kernels::available()[0].name();
         assert_eq!(Kernels::detect().name(), first);
         assert_eq!(Kernels::of(IsaName::Portable).map(Kernels::name), Ok(IsaName::Portable));
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[test]
+    fn on_aarch64_neon_is_what_is_detected() {
+        assert_eq!(Kernels::detect().name(), IsaName::Neon);
     }
 }
