@@ -38,6 +38,12 @@ VALIDATION_PRODUCTS_AT_MOST = 1.35
 VALIDATION_RATIO_AT_LEAST = 2
 TITLES = {"jax": "JAX", "jax50": "JAX, 50 steps a call", "torch": "PyTorch"}
 
+# What a row of `slalom bench` says beside its time, all figures.
+FIELDS = {
+    "step": ("characters_per_second", "gflops", "peak_gflops", "share_of_peak"),
+    "validation": ("products_us", "over_products"),
+}
+
 BURST_S = 0.4
 # Slalom and a peer differ by the roundings of some 50 steps; another model differs by far more.
 AGREEMENT = 1e-3
@@ -79,15 +85,22 @@ class Peer:
         self.process.wait()
 
 
-def bench(slalom, shape, where):
-    """The rows of `slalom bench` for one shape, by kind."""
-    command = [slalom, "bench", "--shapes", ",".join(map(str, shape)), "--output", "json"]
+def bench(slalom, kind, shape, where):
+    """The row of `slalom bench` for a step of one shape, or for a validation of its nodes."""
+    what = ["--shapes", ",".join(map(str, shape))] if kind == "step" else ["--validations", shape[0]]
+    # Half of the time goes to what it prints first, the core's peak.
+    command = [slalom, "bench", *what, "--seconds", 2 * BURST_S, "--output", "json"]
+    (row,) = [row for row in lines_of(command, where) if row["kind"] == kind]
+    return row
+
+
+def lines_of(command, where):
+    """What a command prints, a value of JSON a line."""
     process = turns.started(command, where, stdout=subprocess.PIPE, text=True)
     printed, _ = process.communicate()
     if process.returncode != 0:
         sys.exit(f"error: {' '.join(map(str, command))} ended with {process.returncode}")
-    rows = map(json.loads, printed.splitlines())
-    return {row["kind"]: row for row in rows if row.get("nodes") == shape[0]}
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def agreement(args, peers, where):
@@ -98,14 +111,10 @@ def agreement(args, peers, where):
         train = [args.slalom, "train", "--nodes", nodes, "--batch-size", batch_size, "--unrollings", unrollings]
         train += ["--corpus", args.corpus, "--corpus-chars", 1_000_000, "--output", "json"]
         turns.seconds_of([*train, "--steps", 0, "--final", weights], where)
-        process = turns.started(
-            [*train, "--steps", AGREED_STEPS, "--init", weights], where, stdout=subprocess.PIPE, text=True
-        )
-        printed, _ = process.communicate()
-        rows = [json.loads(line) for line in printed.splitlines()]
+        rows = lines_of([*train, "--steps", AGREED_STEPS, "--init", weights], where)
         ours = [row["loss"] for row in rows if "loss" in row]
         ours += [row["valid_perplexity"] for row in rows if "valid_perplexity" in row]
-        assert len(ours) == AGREED_STEPS + 1, printed
+        assert len(ours) == AGREED_STEPS + 1, rows
         differences = {}
         for peer in peers:
             theirs = peer.ask(
@@ -125,7 +134,7 @@ def in_turn(args, peers, where, kind, shape):
         peer.prepare(kind, shape)
     ours, theirs = [], {peer.name: [] for peer in peers}
     for _ in range(args.turns):
-        ours.append(bench(args.slalom, shape, where)[kind])
+        ours.append(bench(args.slalom, kind, shape, where))
         for peer in peers:
             theirs[peer.name].append(peer.median_us())
     times = [row["median_us"] for row in ours]
@@ -133,10 +142,7 @@ def in_turn(args, peers, where, kind, shape):
     best = min(medians, key=medians.get)
     row = {"kind": kind, "nodes": shape[0], "batch_size": shape[1], "unrollings": shape[2], "turns": args.turns}
     row["slalom_us"] = median(times)
-    # Whatever else the row of `slalom bench` says in figures: share of the peak, times the matrix products.
-    for field in ours[0].keys() - row.keys() - {"median_us"}:
-        if isinstance(ours[0][field], (int, float)):
-            row[field] = median([line[field] for line in ours])
+    row |= {field: median([turn[field] for turn in ours]) for field in FIELDS[kind]}
     row |= {f"{name}_us": value for name, value in medians.items()}
     row["best"] = best
     row["ratio"] = median([peer / slalom for peer, slalom in zip(theirs[best], times)])
@@ -159,15 +165,14 @@ def shape_of(row):
 def peak_table(rows):
     lines = []
     for row in rows:
-        n, b, t = shape = shape_of(row)
+        shape, share = shape_of(row), row["share_of_peak"]
         least, _ = STEP_TARGETS[shape]
-        gflops = t * b * (24 * n * n + 162 * n) / row["slalom_us"] / 1e3
-        share = row["share_of_peak"]
         lines.append(
-            [str(shape), microseconds(row["slalom_us"]), f"{b * t / row['slalom_us'] * 1e6:,.0f}", f"{gflops:.1f}"]
-            + [f"{row['peak_gflops']:.0f}", f"{share:.1%}", f"{least:.0%}", turns.met(share, least)]
+            [str(shape), microseconds(row["slalom_us"]), f"{row['characters_per_second']:,.0f}"]
+            + [f"{row['gflops']:.1f}", f"{row['peak_gflops']:.1f}"]
+            + [f"{share:.1%}", f"{least:.0%}", turns.met(share, least)]
         )
-    head = ["shape (N, B, T)", "µs a step", "characters/s", "GFLOP/s", "peak, GFLOP/s", "share of peak", "target", ""]
+    head = ["shape (N, B, T)", "µs a step", "characters/s", "GFLOP/s", "core's peak", "share of peak", "target", ""]
     return table(head, lines)
 
 
@@ -186,7 +191,7 @@ def validation_table(rows, names):
     lines = []
     for row in rows:
         times = [microseconds(row[f"{name}_us"]) for name in ("slalom", *names)]
-        products = row["times_products"]
+        products = row["over_products"]
         lines.append(
             [f"{row['nodes']}", *times, f"{row['ratio']:.2f}", f"{VALIDATION_RATIO_AT_LEAST}"]
             + [turns.met(row["ratio"], VALIDATION_RATIO_AT_LEAST), f"{products:.2f}"]

@@ -71,4 +71,4 @@ def record(path, rows):
 
 
 def met(value, target):
-    return f"{'met' if value >= target else 'missed'}"
+    return "met" if value >= target else "missed"
