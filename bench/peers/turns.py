@@ -39,12 +39,10 @@ def cores(count):
     return usable[-count:]
 
 
-def pinned_to(where):
-    return lambda: os.sched_setaffinity(0, where)
-
-
 def started(command, where, **options):
-    return subprocess.Popen([str(word) for word in command], preexec_fn=pinned_to(where), **options)
+    """A process that may use these cores from its first instruction on: libraries count them when they load."""
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, where)), *map(str, command)]
+    return subprocess.Popen(pinned, **options)
 
 
 def seconds_of(command, where):
