@@ -89,7 +89,7 @@ def perplexity(weights, symbols):
 
 
 class Trainer:
-    """A run that trains `steps_per_call` steps at a call and waits for its losses."""
+    """A run that trains `steps_per_call` steps at a call and waits for the loss of each."""
 
     def __init__(self, weights, batch_size, steps_per_call):
         self.steps_per_call = steps_per_call
@@ -102,7 +102,7 @@ class Trainer:
     def train(self, feed):
         train = train_many if self.steps_per_call > 1 else train_one
         self.progress, losses = train(self.progress, feed)
-        return np.atleast_1d(losses).tolist()
+        return np.asarray(losses)
 
     def validate(self, symbols):
         return float(perplexity(self.progress.weights, symbols))

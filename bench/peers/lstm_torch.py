@@ -47,7 +47,7 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         self.sgd.step()
-        return [loss.item()]
+        return loss.item()
 
     @torch.no_grad()
     def validate(self, symbols):

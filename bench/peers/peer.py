@@ -7,10 +7,13 @@
     {"train": STEPS, "weights": FILE, "batch_size": B, "unrollings": T}                 {"losses": [...], "perplexity": ...}
 """
 
+import itertools
 import json
 import statistics
 import sys
 import time
+
+import numpy as np
 
 import weights
 from text import Corpus
@@ -39,8 +42,8 @@ def prepared(name, corpus, request):
     per_call = run.steps_per_call
     shape = request["batch_size"], request["unrollings"]
     feeds = [run.feed(corpus.steps(*shape, k * per_call, per_call)) for k in range(FEEDS)]
-    turn = iter(range(sys.maxsize))
-    return lambda: run.train(feeds[next(turn) % FEEDS]), per_call, version
+    feed = itertools.cycle(feeds)
+    return lambda: run.train(next(feed)), per_call, version
 
 
 def burst(call, seconds):
@@ -62,7 +65,7 @@ def train(name, corpus, request):
         columns = corpus.steps(
             request["batch_size"], request["unrollings"], len(losses), run.steps_per_call
         )
-        losses += run.train(run.feed(columns))
+        losses += np.atleast_1d(run.train(run.feed(columns))).tolist()
     return {"losses": losses, "perplexity": run.validate(corpus.valid)}
 
 
