@@ -30,9 +30,9 @@ class Progress(NamedTuple):
 
 
 def begin(weights, batch_size):
-    nodes = weights.recurrent.shape[0]
-    zero = lambda: jnp.zeros((batch_size, nodes), jnp.float32)  # one buffer each: both are donated
-    return Progress(jax.tree.map(jnp.array, weights), zero(), zero(), jnp.int32(0))
+    zero = np.zeros((batch_size, weights.recurrent.shape[0]), np.float32)
+    # Copies of what NumPy holds need no code to be compiled for their shapes.
+    return jax.tree.map(jnp.array, Progress(weights, zero, zero, np.int32(0)))
 
 
 def cell(weights, x, h, c):
@@ -53,15 +53,15 @@ def loss(weights, h, c, columns):
     state, outputs = jax.lax.scan(forward, (h, c), weights.input[inputs] + weights.bias)
     logits = outputs.reshape(-1, h.shape[1]) @ weights.classifier + weights.classifier_bias
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels.reshape(-1, 1), axis=1)
-    return -chosen.mean(), state
+    return -jnp.mean(chosen), state
 
 
 def one_step(progress, columns):
     """Columns are `[T + 1, B]`. Returns the progress and the loss before the update."""
     weights, h, c, step = progress
     (value, (h, c)), gradients = jax.value_and_grad(loss, has_aux=True)(weights, h, c, columns)
-    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in gradients))
-    rate = LEARNING_RATE * DECAY_RATE ** (step // DECAY_STEPS).astype(jnp.float32)
+    norm = jnp.sqrt(sum(jnp.sum(g * g) for g in gradients))
+    rate = LEARNING_RATE * DECAY_RATE ** jnp.floor(step / DECAY_STEPS)
     factor = rate * jnp.minimum(1.0, CLIP_NORM / norm)
     weights = jax.tree.map(lambda weight, gradient: weight - factor * gradient, weights, gradients)
     return Progress(weights, h, c, step + 1), value
@@ -85,7 +85,7 @@ def perplexity(weights, symbols):
 
     zero = jnp.zeros((1, weights.recurrent.shape[0]), jnp.float32)
     pairs = jnp.stack([symbols[:-1], symbols[1:]], axis=1)
-    return jnp.exp(jax.lax.scan(forward, (zero, zero), pairs)[1].mean())
+    return jnp.exp(jnp.mean(jax.lax.scan(forward, (zero, zero), pairs)[1]))
 
 
 class Trainer:
