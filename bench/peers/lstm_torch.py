@@ -1,4 +1,5 @@
-"""The model in PyTorch: `nn.LSTM` and `nn.Linear`, a training step a call and a validation pass. One thread, f32."""
+"""The model in PyTorch: `nn.LSTM` and `nn.Linear`, a training step a call and a validation pass. One thread,
+f32."""
 
 import numpy as np
 import torch
@@ -29,7 +30,9 @@ class Trainer:
             self.classifier.bias.copy_(torch.tensor(weights.classifier_bias))
         # The model has one bias; PyTorch's second one stays at zero.
         self.lstm.bias_hh_l0.requires_grad_(False)
-        self.parameters = [p for part in (self.lstm, self.classifier) for p in part.parameters() if p.requires_grad]
+        self.parameters = [
+            p for part in (self.lstm, self.classifier) for p in part.parameters() if p.requires_grad
+        ]
         self.sgd = torch.optim.SGD(self.parameters, lr=LEARNING_RATE)
         self.one_hot = torch.eye(SYMBOLS)
         self.state = (torch.zeros(1, batch_size, nodes), torch.zeros(1, batch_size, nodes))

@@ -1,6 +1,8 @@
-"""One peer as a process that stays: it compiles once and then times a burst whenever it is asked, so that taking turns is cheap.
+"""One peer as a process that stays: it compiles once and then times a burst whenever it is asked, so that
+taking turns is cheap.
 
-`peer.py NAME CORPUS`, NAME one of jax, jax50, torch. A request is a line of JSON on standard input, its answer a line on standard output:
+`peer.py NAME CORPUS`, NAME one of jax, jax50, torch. A request is a line of JSON on standard input, its
+answer a line on standard output:
 
     {"prepare": "step" or "validation", "nodes": N, "batch_size": B, "unrollings": T}   {"version": ...}, once compiled and warm
     {"time": SECONDS}                                                                   {"median_us": per step or pass, "calls": ...}
@@ -62,9 +64,7 @@ def train(name, corpus, request):
     run, _ = trainer(name, weights.stored(request["weights"]), request["batch_size"])
     losses = []
     while len(losses) < request["train"]:
-        columns = corpus.steps(
-            request["batch_size"], request["unrollings"], len(losses), run.steps_per_call
-        )
+        columns = corpus.steps(request["batch_size"], request["unrollings"], len(losses), run.steps_per_call)
         losses += np.atleast_1d(run.train(run.feed(columns))).tolist()
     return {"losses": losses, "perplexity": run.validate(corpus.valid)}
 

@@ -3,10 +3,11 @@
     python slots.py --out slots.jsonl            two shapes, five turns: about two minutes
     python slots.py --out slots.jsonl --quick    one turn of little
 
-The work is equal runs of one shape that differ in their seed. Together: `slalom run --slots 2` trains them all on two cores. Apart:
-two `slalom run --slots 1` at the same time, each pinned to a core of its own, train half of them each. Characters per second
-are those trained, over the time of the whole command. Apart, each process has its own rate, to its own end, and the two are added: neither is
-charged for waiting on the other, while together the slot that ends first does wait. So the ratio flatters nobody but the processes.
+The work is equal runs of one shape that differ in their seed. Together: `slalom run --slots 2` trains them
+all on two cores. Apart: two `slalom run --slots 1` at the same time, each pinned to a core of its own, train
+half of them each. Characters per second are those trained, over the time of the whole command. Apart, each
+process has its own rate, to its own end, and the two are added: neither is charged for waiting on the other,
+while together the slot that ends first does wait. So the ratio flatters nobody but the processes.
 """
 
 import argparse
@@ -39,7 +40,9 @@ def seeds(first, count):
 def together(args, shape, steps, runs, where):
     """Characters per second of one command of two slots."""
     with tempfile.TemporaryDirectory() as folder:
-        seconds = turns.seconds_of(command(args, Path(folder), shape, steps, seeds(0, runs), len(where)), where)
+        seconds = turns.seconds_of(
+            command(args, Path(folder), shape, steps, seeds(0, runs), len(where)), where
+        )
     return runs * characters(shape, steps) / seconds
 
 
@@ -62,7 +65,9 @@ def characters(shape, steps):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     turns.add_common(parser)
     parser.add_argument("--turns", type=int, default=5, help="turns a shape (default: 5)")
     args = turns.parsed(parser)
@@ -86,8 +91,12 @@ def main():
         turns.say(f"slots {shape}: {row['ratio']:.3f}")
     turns.record(args.out, rows)
 
-    print(f"## Two slots\n\n{runs} equal runs on two cores, characters trained per second of whole commands, medians of {args.turns} turns:\n")
-    print("| shape (N, B, T), steps a run | one worker, two slots | two processes of one slot | ratio | target | |")
+    print(
+        f"## Two slots\n\n{runs} equal runs on two cores, characters trained per second of whole commands, medians of {args.turns} turns:\n"
+    )
+    print(
+        "| shape (N, B, T), steps a run | one worker, two slots | two processes of one slot | ratio | target | |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
     for row in rows:
         shape = f"({row['nodes']}, {row['batch_size']}, {row['unrollings']}), {row['steps']:,}"

@@ -1,11 +1,13 @@
-"""Times a training step and a validation pass of Slalom, JAX (a step and 50 steps a call) and PyTorch in turn, on one core.
+"""Times a training step and a validation pass of Slalom, JAX (a step and 50 steps a call) and PyTorch in
+turn, on one core.
 
     python steps.py --out steps.jsonl            ten shapes, nine turns each: about six minutes
     python steps.py --out steps.jsonl --quick    two shapes, two turns
 
-Only ratios from one run count: machines differ, and neighbours come and go. So a turn is a burst of each, one after the
-other, on the same core; each figure is the median of its turns, and the ratio to the best peer is the median of the turns' own
-ratios. Compiling is not counted. Before anything is timed, all train the same 50 steps from the same weights, and must agree.
+Only ratios from one run count: machines differ, and neighbours come and go. So a turn is a burst of each, one
+after the other, on the same core; each figure is the median of its turns, and the ratio to the best peer is
+the median of the turns' own ratios. Compiling is not counted. Before anything is timed, all train the same 50
+steps from the same weights, and must agree.
 
 Markdown on standard output, an object a shape in the file.
 """
@@ -115,7 +117,16 @@ def agreement(args, peers, where):
     nodes, batch_size, unrollings = AGREED_SHAPE
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "initial.safetensors"
-        train = [args.slalom, "train", "--nodes", nodes, "--batch-size", batch_size, "--unrollings", unrollings]
+        train = [
+            args.slalom,
+            "train",
+            "--nodes",
+            nodes,
+            "--batch-size",
+            batch_size,
+            "--unrollings",
+            unrollings,
+        ]
         train += ["--corpus", args.corpus, "--corpus-chars", 1_000_000, "--output", "json"]
         turns.seconds_of([*train, "--steps", 0, "--final", weights], where)
         rows = lines_of([*train, "--steps", AGREED_STEPS, "--init", weights], where)
@@ -131,7 +142,9 @@ def agreement(args, peers, where):
             differences[peer.name] = max(abs(b / a - 1) for a, b in pairs)
     for name, difference in differences.items():
         if not difference < AGREEMENT:
-            sys.exit(f"error: {name} trains another model: its losses or perplexity differ by {difference:.1e}")
+            sys.exit(
+                f"error: {name} trains another model: its losses or perplexity differ by {difference:.1e}"
+            )
     return differences
 
 
@@ -147,13 +160,21 @@ def in_turn(args, peers, where, kind, shape):
     times = [row["median_us"] for row in ours]
     medians = {name: median(values) for name, values in theirs.items()}
     best = min(medians, key=medians.get)
-    row = {"kind": kind, "nodes": shape[0], "batch_size": shape[1], "unrollings": shape[2], "turns": args.turns}
+    row = {
+        "kind": kind,
+        "nodes": shape[0],
+        "batch_size": shape[1],
+        "unrollings": shape[2],
+        "turns": args.turns,
+    }
     row["slalom_us"] = median(times)
     row |= {field: median([turn[field] for turn in ours]) for field in FIELDS[kind]}
     row |= {f"{name}_us": value for name, value in medians.items()}
     row["best"] = best
     row["ratio"] = median([peer / slalom for peer, slalom in zip(theirs[best], times)])
-    turns.say(f"{kind} {shape}: slalom {row['slalom_us']:.0f} us, best {best} {medians[best]:.0f} us, {row['ratio']:.2f}")
+    turns.say(
+        f"{kind} {shape}: slalom {row['slalom_us']:.0f} us, best {best} {medians[best]:.0f} us, {row['ratio']:.2f}"
+    )
     return row
 
 
@@ -179,7 +200,16 @@ def peak_table(rows):
             + [f"{row['gflops']:.1f}", f"{row['peak_gflops']:.1f}"]
             + [f"{share:.1%}", f"{least:.0%}", turns.met(share, least)]
         )
-    head = ["shape (N, B, T)", "µs a step", "characters/s", "GFLOP/s", "core's peak", "share of peak", "target", ""]
+    head = [
+        "shape (N, B, T)",
+        "µs a step",
+        "characters/s",
+        "GFLOP/s",
+        "core's peak",
+        "share of peak",
+        "target",
+        "",
+    ]
     return table(head, lines)
 
 
@@ -190,7 +220,14 @@ def ratio_table(rows, names):
         _, least = STEP_TARGETS[shape]
         times = [microseconds(row[f"{name}_us"]) for name in ("slalom", *names)]
         lines.append([str(shape), *times, f"{row['ratio']:.2f}", f"{least}", turns.met(row["ratio"], least)])
-    head = ["shape (N, B, T)", "Slalom", *(TITLES[name] for name in names), "best peer / Slalom", "target", ""]
+    head = [
+        "shape (N, B, T)",
+        "Slalom",
+        *(TITLES[name] for name in names),
+        "best peer / Slalom",
+        "target",
+        "",
+    ]
     return table(head, lines)
 
 
@@ -209,9 +246,13 @@ def validation_table(rows, names):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     turns.add_common(parser)
-    parser.add_argument("--peers", default="jax,jax50,torch", help="which, comma between (default: all three)")
+    parser.add_argument(
+        "--peers", default="jax,jax50,torch", help="which, comma between (default: all three)"
+    )
     parser.add_argument("--turns", type=int, default=9, help="turns a shape (default: 9)")
     args = turns.parsed(parser)
     names = args.peers.split(",")
@@ -241,14 +282,18 @@ def main():
         turns.say(busy)
 
     versions = ", ".join(dict.fromkeys(peer.version for peer in peers))
-    print(f"## A training step\n\nMedians of {args.turns} turns on one core, against {versions}. In 50 steps from the same weights no loss")
+    print(
+        f"## A training step\n\nMedians of {args.turns} turns on one core, against {versions}. In 50 steps from the same weights no loss"
+    )
     print(f"and no perplexity differed from Slalom's by more than {max(differences.values()):.0e} of it.\n")
     if core_share < IDLE:
         print(busy + "\n")
     print(peak_table(steps) + "\n")
     print("Microseconds a step, and how many times faster than the best peer:\n")
     print(ratio_table(steps, names) + "\n")
-    print("## A validation pass\n\n1,000 characters at batch 1, microseconds a pass; of the peers one compiled call.\n")
+    print(
+        "## A validation pass\n\n1,000 characters at batch 1, microseconds a pass; of the peers one compiled call.\n"
+    )
     print(validation_table(validations, validators))
 
 

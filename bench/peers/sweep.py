@@ -1,11 +1,13 @@
-"""Times a whole sweep of 96 trials on two cores, `slalom run` and JAX (`sweep_jax.py`) in turn, whole commands.
+"""Times a whole sweep of 96 trials on two cores, `slalom run` and JAX (`sweep_jax.py`) in turn, whole
+commands.
 
     python sweep.py --out sweep.jsonl            three turns: about four minutes
     python sweep.py --out sweep.jsonl --quick    8 trials, one turn
 
-Each command starts from nothing: a fresh folder for Slalom's store and corpora; a fresh interpreter and no compiled code for JAX,
-which keeps what it compiles per shape (compiling anew for each trial, as a tool with a process a trial does, takes far longer).
-Both sides' mean perplexities are printed: they start from other random weights, so they are near each other, not equal.
+Each command starts from nothing: a fresh folder for Slalom's store and corpora; a fresh interpreter and no
+compiled code for JAX, which keeps what it compiles per shape (compiling anew for each trial, as a tool with a
+process a trial does, takes far longer). Both sides' mean perplexities are printed: they start from other
+random weights, so they are near each other, not equal.
 """
 
 import argparse
@@ -18,7 +20,12 @@ from pathlib import Path
 import turns
 from turns import median
 
-GRID = {"--nodes": "8,16,32,64", "--batch-size": "16,64", "--unrollings": "1,5,10,20", "--epochs": "250,500,1000"}
+GRID = {
+    "--nodes": "8,16,32,64",
+    "--batch-size": "16,64",
+    "--unrollings": "1,5,10,20",
+    "--epochs": "250,500,1000",
+}
 QUICK = {"--nodes": "8,16", "--batch-size": "16", "--unrollings": "1,5", "--epochs": "250,500"}
 TARGET = 10
 
@@ -42,7 +49,9 @@ def jax(args, grid, where, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     turns.add_common(parser)
     parser.add_argument("--turns", type=int, default=3, help="turns (default: 3)")
     args = turns.parsed(parser)
@@ -70,11 +79,20 @@ def main():
 
     ratio = median([row["jax_s"] / row["slalom_s"] for row in rows])
     print(f"## A whole sweep\n\n{trials} trials on two cores, seconds of whole commands, in turn:\n")
-    print("| turn | `slalom run` | JAX, a process a core, code kept per shape | JAX / Slalom |\n| --- | --- | --- | --- |")
+    print(
+        "| turn | `slalom run` | JAX, a process a core, code kept per shape | JAX / Slalom |\n| --- | --- | --- | --- |"
+    )
     for row in rows:
-        print(f"| {row['turn'] + 1} | {row['slalom_s']:.2f} | {row['jax_s']:.1f} | {row['jax_s'] / row['slalom_s']:.2f} |")
-    print(f"\nMedian ratio {ratio:.2f}; the target is {TARGET}: {turns.met(ratio, TARGET)}. The mean perplexity of the trials is", end=" ")
-    print(f"{rows[0]['slalom_perplexity']:.2f} with Slalom and\n{rows[0]['jax_perplexity']:.2f} with JAX, from other random weights.")
+        print(
+            f"| {row['turn'] + 1} | {row['slalom_s']:.2f} | {row['jax_s']:.1f} | {row['jax_s'] / row['slalom_s']:.2f} |"
+        )
+    print(
+        f"\nMedian ratio {ratio:.2f}; the target is {TARGET}: {turns.met(ratio, TARGET)}. The mean perplexity of the trials is",
+        end=" ",
+    )
+    print(
+        f"{rows[0]['slalom_perplexity']:.2f} with Slalom and\n{rows[0]['jax_perplexity']:.2f} with JAX, from other random weights."
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""A whole sweep in JAX as a careful user would run it: a process a core, compiled code kept per shape, longest shapes first.
+"""A whole sweep in JAX as a careful user would run it: a process a core, compiled code kept per shape,
+longest shapes first.
 
     python sweep_jax.py --nodes 8,16 --batch-size 16 --unrollings 1,5 --epochs 250,500 --corpus text8.zip --out trials.jsonl
 
-A trial is trained by itself from step 0, as sweep tools do, and validated at its end. A shape's trials go to one process, so that
-each shape is compiled once. Time the whole command: interpreters, imports and the corpus are part of it.
+A trial is trained by itself from step 0, as sweep tools do, and validated at its end. A shape's trials go to
+one process, so that each shape is compiled once. Time the whole command: interpreters, imports and the corpus
+are part of it.
 """
 
 import argparse
@@ -46,7 +48,9 @@ def work(core, path, shapes, epochs, trials):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     values = lambda text: [int(value) for value in text.split(",")]
     for axis in ("--nodes", "--batch-size", "--unrollings", "--epochs"):
         parser.add_argument(axis, type=values, required=True)
@@ -59,7 +63,7 @@ def main():
     # A forked child would inherit whatever the parent's libraries have started.
     processes = multiprocessing.get_context("spawn")
     shapes, trials = processes.Queue(), processes.Queue()
-    by_size = lambda shape: -shape[0] ** 2 * shape[1] * shape[2]
+    by_size = lambda shape: -(shape[0] ** 2) * shape[1] * shape[2]
     for shape in sorted(itertools.product(args.nodes, args.batch_size, args.unrollings), key=by_size):
         shapes.put(shape)
     workers = []

@@ -15,9 +15,13 @@ TEXT8 = HERE.parents[2] / "shared/data/text8-head.zip"
 
 def add_common(parser):
     parser.add_argument("--slalom", type=Path, default=SLALOM, help="the release binary, built beforehand")
-    parser.add_argument("--corpus", type=Path, default=TEXT8, help="a .txt or .zip of a-z and space, such as text8.zip")
+    parser.add_argument(
+        "--corpus", type=Path, default=TEXT8, help="a .txt or .zip of a-z and space, such as text8.zip"
+    )
     parser.add_argument("--out", type=Path, required=True, help="figures, an object a line")
-    parser.add_argument("--quick", action="store_true", help="a small version in seconds, to see that all of it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small version in seconds, to see that all of it runs"
+    )
 
 
 def parsed(parser):
