@@ -128,6 +128,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn add_square(self, sum: f64, x: f32) -> f64 {
+        f64::from(x).mul_add(f64::from(x), sum)
+    }
+
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         avx512f!(_mm512_max_ps(a, b))
     }

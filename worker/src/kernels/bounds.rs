@@ -3,15 +3,15 @@
 
 use super::activation::exp_minus;
 use super::classifier::{Logits, Loss, Probabilities};
-use super::gradient::{InputGradients, KernelGradients};
-use super::lines::tests::{in_gate_lines, in_lines, in_logit_lines, out_of_gate_lines, out_of_lines};
+use super::gradient::{ClassifierGradients, GateGradients};
+use super::lines::tests::{in_gate_lines, in_lines, out_of_gate_lines, out_of_lines};
 use super::lines::{Line, groups};
 use super::pack::{BackwardWeights, ForwardWeights, PackBackward, PackForward, Weights};
 use super::portable::Portable;
 use super::recurrence::{Reading, ReadingProducts, TimeStepBackward, TimeStepForward, dh_lines};
 use super::reduce::SumOfSquares;
 use super::simd::{LANES, Simd as _};
-use super::softmax::CLASSES;
+use super::softmax::{CLASS_LINES, CLASSES};
 use super::tests::{bits, every_isa, noise, sizes};
 use super::update::Update;
 use super::{IsaName, Kernels};
@@ -153,11 +153,8 @@ fn the_classifier_is_the_naive_one_bit_for_bit_at_any_size() {
         for kernels in every_isa() {
             let what = format!("{}: {n}, {rows}", kernels.name());
             let weights = &model.forward(kernels, n);
-            let unwritten = vec![[Line([f32::NAN; LANES]); 2]; rows];
-            let numbers = |rows: &[[Line; 2]]| -> Vec<u32> {
-                let rows = rows.iter().map(|row| [row[0].0, row[1].0].concat());
-                rows.flat_map(|row| bits(&row[..CLASSES])).collect()
-            };
+            let unwritten = vec![Line([f32::NAN; LANES]); CLASS_LINES * rows];
+            let numbers = |lines: &[Line]| bits(&out_of_lines(lines, CLASSES));
 
             let mut out = unwritten.clone();
             kernels.run(Logits { weights, h: &h, first: FIRST, out: &mut out });
@@ -184,24 +181,23 @@ fn the_gradients_fill_their_slices_and_no_more_at_any_size() {
         let symbols = some_symbols(rows);
         let h = in_lines(&noise(63, (rows + 1) * n), n);
         let gates = in_gate_lines(&noise(64, rows * 4 * n), n);
-        let dlogits = in_logit_lines(&noise(65, rows * CLASSES));
+        let dlogits = in_lines(&noise(65, rows * CLASSES), CLASSES);
         for kernels in every_isa() {
             let lengths = [n * 4 * n, n * CLASSES, CLASSES * 4 * n, 4 * n, CLASSES];
             let mut found = lengths.map(Fenced::unwritten);
             let [recurrent_kernel, classifier, input_kernel, bias, classifier_bias] =
                 found.each_mut().map(Fenced::inside);
             let (h, gates, dlogits) = (&h, &gates, &dlogits);
-            kernels.run(KernelGradients { nodes: n, h, gates, dlogits, recurrent_kernel, classifier });
-            let symbols = &symbols;
-            kernels.run(InputGradients {
+            kernels.for_columns(n).run(GateGradients {
                 nodes: n,
-                symbols,
+                symbols: &symbols,
+                h,
                 gates,
-                dlogits,
+                recurrent_kernel,
                 input_kernel,
                 bias,
-                classifier_bias,
             });
+            kernels.run(ClassifierGradients { nodes: n, h, dlogits, classifier, classifier_bias });
             let mut written = found.iter().flat_map(Fenced::held);
             assert!(written.all(|value| value.is_finite()), "{}: {n}, {rows}", kernels.name());
         }
@@ -227,7 +223,7 @@ fn reading_any_number_of_characters_is_as_many_time_steps_of_one_row() {
             let mut tanh_c = in_lines(&vec![f32::NAN; characters * n], n);
             let mut gates = in_gate_lines(&vec![f32::NAN; characters * 4 * n], n);
             for t in 0..characters {
-                kernels.run(TimeStepForward {
+                kernels.for_columns(n).run(TimeStepForward {
                     weights,
                     t,
                     symbols: &symbols[t..=t],
@@ -237,7 +233,7 @@ fn reading_any_number_of_characters_is_as_many_time_steps_of_one_row() {
                     gates: &mut gates,
                 });
             }
-            kernels.run(Reading { weights, symbols: &symbols, h: &mut read, c: &mut c_read });
+            kernels.for_columns(n).run(Reading { weights, symbols: &symbols, h: &mut read, c: &mut c_read });
             let what = format!("{}: {n}, {characters}", kernels.name());
             let expected = out_of_lines(&h, n);
             assert!(expected.iter().all(|h| h.is_finite()), "{what}");
@@ -245,7 +241,7 @@ fn reading_any_number_of_characters_is_as_many_time_steps_of_one_row() {
             let c = out_of_lines(&c, n);
             assert_eq!(bits(&out_of_lines(&c_read, n)), bits(&c[characters * n..]), "{what}");
             // It gives nothing: that it stays within its slices is all.
-            kernels.run(ReadingProducts { weights, characters, h: &read });
+            kernels.for_columns(n).run(ReadingProducts { weights, characters, h: &read });
         }
     }
 }
@@ -257,7 +253,7 @@ fn time_steps_backward_have_the_same_bits_on_every_instruction_set_at_any_number
         let b = unrollings % 4 + 1;
         let rows = unrollings * b;
         let model = Model::new(n);
-        let dlogits = in_logit_lines(&noise(68, rows * CLASSES));
+        let dlogits = in_lines(&noise(68, rows * CLASSES), CLASSES);
         let (c, tanh_c) = (in_lines(&noise(69, (rows + b) * n), n), in_lines(&noise(70, rows * n), n));
         let back = |kernels: Kernels| {
             let weights = &model.backward(kernels, n);
@@ -265,7 +261,7 @@ fn time_steps_backward_have_the_same_bits_on_every_instruction_set_at_any_number
             let mut dc = vec![Line::ZERO; groups(n) * b];
             let mut dh = vec![Line([f32::NAN; LANES]); dh_lines(n, b)];
             for t in (0..unrollings).rev() {
-                kernels.run(TimeStepBackward {
+                kernels.for_columns(n).run(TimeStepBackward {
                     weights,
                     batch_size: b,
                     t,

@@ -15,39 +15,28 @@ pub(super) fn load_gates<S: Simd>(s: S, from: &GateLines) -> Gates<S::V> {
     [s.load(&i.0), s.load(&f.0), s.load(&g.0), s.load(&o.0)]
 }
 
-/// Writes the four vectors.
+/// The first half of the cell forward: the gates, and `c = fma(i, g, f * c_before)`. A gate's sum is its product, plus its
+/// row of the input kernel, plus its bias, in that order.
 #[inline(always)]
-pub(super) fn store_gates<S: Simd>(s: S, gates: Gates<S::V>, to: &mut GateLines) {
-    for (line, gate) in to.iter_mut().zip(gates) {
-        s.store(gate, &mut line.0);
-    }
-}
-
-/// What the cell makes of its sums.
-pub(super) struct Cell<V> {
-    /// i, f, g, o.
-    pub(super) gates: Gates<V>,
-    /// `fma(i, g, f * c_before)`.
-    pub(super) c: V,
-    pub(super) tanh_c: V,
-    /// `o * tanh(c)`.
-    pub(super) h: V,
-}
-
-/// The cell forward. A gate's sum is its product, plus its row of the input kernel, plus its bias, in that order.
-#[inline(always)]
-pub(super) fn forward<S: Simd>(
+pub(super) fn gates<S: Simd>(
     s: S,
     product: Gates<S::V>,
     input: &GateLines,
     bias: Gates<S::V>,
     c_before: &Line,
-) -> Cell<S::V> {
+) -> (Gates<S::V>, S::V) {
     let sum = |gate: usize| s.add(s.add(product[gate], s.load(&input[gate].0)), bias[gate]);
     let [i, f, g, o] = [sigmoid(s, sum(0)), sigmoid(s, sum(1)), tanh(s, sum(2)), sigmoid(s, sum(3))];
     let c = s.fma(i, g, s.mul(f, s.load(&c_before.0)));
+    ([i, f, g, o], c)
+}
+
+/// The second half: `tanh(c)`, and `h = o * tanh(c)`. A loop of its own after one of [`gates`]: a row's tanh would wait
+/// for the whole of its first half, and the processor cannot look that far ahead to the next row.
+#[inline(always)]
+pub(super) fn output<S: Simd>(s: S, o: S::V, c: S::V) -> (S::V, S::V) {
     let tanh_c = tanh(s, c);
-    Cell { gates: [i, f, g, o], c, tanh_c, h: s.mul(o, tanh_c) }
+    (tanh_c, s.mul(o, tanh_c))
 }
 
 /// What the cell backward needs beside gates and c: a `d` before a letter is the loss's gradient by it.
@@ -61,7 +50,7 @@ pub(super) struct Reaching<V> {
     pub(super) dc: V,
 }
 
-/// The cell backward, what [`forward`] did in reverse: the gradients of the gates' sums, and what reaches `c_before`.
+/// The cell backward, what both halves did in reverse: the gradients of the gates' sums, and what reaches `c_before`.
 #[inline(always)]
 pub(super) fn backward<S: Simd>(s: S, gates: Gates<S::V>, reaching: &Reaching<S::V>) -> (Gates<S::V>, S::V) {
     let one = s.splat(1.0);

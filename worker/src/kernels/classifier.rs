@@ -2,9 +2,9 @@
 
 use super::lines::{Line, groups};
 use super::pack::ForwardWeights;
-use super::product::{Out, StateRows, product};
+use super::product::{Left, Out, product};
 use super::simd::{Algorithm, Simd};
-use super::softmax::{self, CLASSES};
+use super::softmax::{self, CLASS_LINES};
 
 /// Rows between product and softmax: a few tiles of any instruction set, 6 KiB of logits.
 const CHUNK: usize = 48;
@@ -20,8 +20,8 @@ pub(crate) struct Loss<'a> {
     pub(crate) labels: &'a [u8],
     /// What a row counts for in the gradient: one part in all predictions of the step.
     pub(crate) weight: f32,
-    /// `[R]`: out, `(p - y) * weight`, y being 1 at the label and 0 elsewhere.
-    pub(crate) dlogits: &'a mut [[Line; 2]],
+    /// `[2][R]`: out, `(p - y) * weight`, y being 1 at the label and 0 elsewhere.
+    pub(crate) dlogits: &'a mut [Line],
 }
 
 impl Algorithm for Loss<'_> {
@@ -30,18 +30,20 @@ impl Algorithm for Loss<'_> {
 
     fn check(&self) {
         check(self.weights, self.h, self.first + self.labels.len());
-        assert_eq!(self.labels.len(), self.dlogits.len());
+        assert_eq!(self.dlogits.len(), CLASS_LINES * self.labels.len());
     }
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
         let Self { weights, h, first: first_row, labels, weight, dlogits } = self;
+        let rows = labels.len();
         let mut loss = 0.0;
         for (chunk, labels) in labels.chunks(CHUNK).enumerate() {
             let first = chunk * CHUNK;
-            let logits = &mut dlogits[first..first + labels.len()];
-            let left = rows(weights, h, first_row + first, labels.len());
-            logits_of(s, weights, left, logits);
+            let left = left(weights, h, first_row + first, labels.len());
+            logits_of(s, weights, left, &mut dlogits[first..], rows);
+            let (low, high) = dlogits.split_at_mut(rows);
+            let logits = [&mut low[first..][..labels.len()], &mut high[first..][..labels.len()]];
             loss = softmax::loss(s, logits, &weights.classifier_bias, labels, weight, loss);
         }
         loss
@@ -57,8 +59,8 @@ pub(crate) struct Probabilities<'a> {
     pub(crate) first: usize,
     /// `[R]`.
     pub(crate) labels: &'a [u8],
-    /// `[R]`: scratch.
-    pub(crate) logits: &'a mut [[Line; 2]],
+    /// `[2][R]`: scratch.
+    pub(crate) logits: &'a mut [Line],
     /// `[R]`, overwritten.
     pub(crate) out: &'a mut [f32],
 }
@@ -68,14 +70,16 @@ impl Algorithm for Probabilities<'_> {
 
     fn check(&self) {
         check(self.weights, self.h, self.first + self.labels.len());
-        assert!(self.labels.len() == self.logits.len() && self.labels.len() == self.out.len());
+        assert!(self.logits.len() == CLASS_LINES * self.labels.len() && self.out.len() == self.labels.len());
     }
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { weights, h, first, labels, logits, out } = self;
-        logits_of(s, weights, rows(weights, h, first, labels.len()), logits);
-        softmax::probabilities(s, logits, &weights.classifier_bias, labels, out);
+        let rows = labels.len();
+        logits_of(s, weights, left(weights, h, first, rows), logits, rows);
+        let (low, high) = logits.split_at(rows);
+        softmax::probabilities(s, [low, high], &weights.classifier_bias, labels, out);
     }
 }
 
@@ -86,21 +90,22 @@ pub(crate) struct Logits<'a> {
     pub(crate) h: &'a [Line],
     /// The first row of each group that counts.
     pub(crate) first: usize,
-    /// `[R]`, overwritten.
-    pub(crate) out: &'a mut [[Line; 2]],
+    /// `[2][R]`, overwritten.
+    pub(crate) out: &'a mut [Line],
 }
 
 impl Algorithm for Logits<'_> {
     type Output = ();
 
     fn check(&self) {
-        check(self.weights, self.h, self.first + self.out.len());
+        assert!(self.out.len().is_multiple_of(CLASS_LINES));
+        check(self.weights, self.h, self.first + self.out.len() / CLASS_LINES);
     }
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let left = rows(self.weights, self.h, self.first, self.out.len());
-        logits_of(s, self.weights, left, self.out);
+        let rows = self.out.len() / CLASS_LINES;
+        logits_of(s, self.weights, left(self.weights, self.h, self.first, rows), self.out, rows);
     }
 }
 
@@ -110,14 +115,14 @@ fn check(weights: &ForwardWeights, h: &[Line], rows: usize) {
 }
 
 #[inline(always)]
-fn rows<'a>(weights: &ForwardWeights, h: &'a [Line], first: usize, len: usize) -> StateRows<'a> {
+fn left<'a>(weights: &ForwardWeights, h: &'a [Line], first: usize, rows: usize) -> Left<'a> {
     let stride = h.len() / groups(weights.nodes());
-    StateRows { lines: h, stride, first, rows: len, nodes: weights.nodes() }
+    Left { lines: h, stride, first, rows, columns: weights.nodes() }
 }
 
+/// Into planes of `stride` rows.
 #[inline(always)]
-fn logits_of<S: Simd>(s: S, weights: &ForwardWeights, left: StateRows<'_>, logits: &mut [[Line; 2]]) {
-    let rows = logits.len();
-    let mut out = Out { lines: logits.as_flattened_mut(), row_stride: groups(CLASSES), vector_stride: 1 };
-    product(s, left, rows, &weights.classifier, &mut out);
+fn logits_of<S: Simd>(s: S, weights: &ForwardWeights, left: Left<'_>, lines: &mut [Line], stride: usize) {
+    let mut out = Out { lines, row_stride: 1, vector_stride: stride };
+    product::<S, CLASS_LINES>(s, left, &weights.classifier, &mut out);
 }

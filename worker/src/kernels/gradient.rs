@@ -1,152 +1,194 @@
 //! The gradients of all parameters, from what the backward pass left: sums over all rows of the step, in their order.
 
-use super::lines::{GATES, GateLines, Line, groups, width};
-use super::product::{From, GradientOut, gradient_product};
+use std::ops::Range;
+
+use super::lines::{GATES, Line, groups, width};
+use super::product::{From, GradientOut, gradient_product, panel_vectors};
 use super::simd::{Algorithm, LANES, Simd};
-use super::softmax::CLASSES;
+use super::softmax::{CLASS_LINES, CLASSES};
 
-/// Rows of a block of k: 64 KiB of gates and 16 KiB of each group of h.
-const BLOCK: usize = 256;
-
-/// `h_before^T dgates` and `h_after^T dlogits`.
-pub(crate) struct KernelGradients<'a> {
-    /// `N`.
-    pub(crate) nodes: usize,
-    /// `[group][(T + 1) B]`.
-    pub(crate) h: &'a [Line],
-    /// `[group][T B]`: the gradients of the gates' sums.
-    pub(crate) gates: &'a [GateLines],
-    /// `[T B]`.
-    pub(crate) dlogits: &'a [[Line; 2]],
-    /// `[N, 4N]`, overwritten.
-    pub(crate) recurrent_kernel: &'a mut [f32],
-    /// `[N, 27]`, overwritten.
-    pub(crate) classifier: &'a mut [f32],
+/// Rows of a block of k. Of one vector a tile, left and right factor fill three quarters of a first cache of 32 KiB; of
+/// four, the right one is read from the second cache.
+#[inline(always)]
+const fn block<S: Simd>() -> usize {
+    if S::TILE_VECTORS == 1 { 320 } else { 256 }
 }
 
-impl Algorithm for KernelGradients<'_> {
-    type Output = ();
-
-    fn check(&self) {
-        let groups = groups(self.nodes);
-        assert_eq!(self.gates.len(), groups * self.dlogits.len());
-        assert!(self.h.len().is_multiple_of(groups) && self.h.len() / groups > self.dlogits.len());
-        assert_eq!(self.recurrent_kernel.len(), self.nodes * 4 * self.nodes);
-        assert_eq!(self.classifier.len(), self.nodes * CLASSES);
-    }
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let n = self.nodes;
-        let groups = groups(n);
-        let rows = self.dlogits.len();
-        let stride = self.h.len() / groups;
-        for start in (0..rows).step_by(BLOCK) {
-            let block = start..rows.min(start + BLOCK);
-            let from = if start == 0 { From::Zero } else { From::Stored };
-            for group in 0..groups {
-                let right = &self.gates[group * rows..][block.clone()];
-                let at = std::array::from_fn(|gate| gate * n + group * LANES);
-                let widths = [width(n, group); GATES];
-                for left in 0..groups {
-                    let nodes = width(n, left);
-                    let values = &mut self.recurrent_kernel[left * LANES * 4 * n..][..nodes * 4 * n];
-                    let mut out = GradientOut { values, row_stride: 4 * n, at, widths };
-                    let h_before = &self.h[left * stride..][block.clone()];
-                    gradient_product(s, h_before, nodes, right, from, &mut out);
-                }
-            }
-            for left in 0..groups {
-                let nodes = width(n, left);
-                let values = &mut self.classifier[left * LANES * CLASSES..][..nodes * CLASSES];
-                let widths = [LANES, CLASSES - LANES];
-                let mut out = GradientOut { values, row_stride: CLASSES, at: [0, LANES], widths };
-                let h_after = &self.h[left * stride + stride - rows..][block.clone()];
-                gradient_product(s, h_after, nodes, &self.dlogits[block.clone()], from, &mut out);
-            }
-        }
-    }
-}
-
-/// The gradients of the input kernel, a scatter, and of both biases, sums of columns.
-pub(crate) struct InputGradients<'a> {
+/// The gradients of all that makes a gate's sum: the recurrent kernel's, `h_before^T dgates`; the input kernel's, a
+/// scatter; the bias's, sums of columns.
+pub(crate) struct GateGradients<'a> {
     /// `N`.
     pub(crate) nodes: usize,
     /// `[T B]`.
     pub(crate) symbols: &'a [u8],
-    /// `[group][T B]`: the gradients of the gates' sums.
-    pub(crate) gates: &'a [GateLines],
-    /// `[T B]`.
-    pub(crate) dlogits: &'a [[Line; 2]],
+    /// `[group][(T + 1) B]`.
+    pub(crate) h: &'a [Line],
+    /// `[gate][group][T B]`: the gradients of the gates' sums.
+    pub(crate) gates: &'a [Line],
+    /// `[N, 4N]`, overwritten.
+    pub(crate) recurrent_kernel: &'a mut [f32],
     /// `[27, 4N]`, overwritten: each row of gates is added to its symbol's, in order of rows, from zero.
     pub(crate) input_kernel: &'a mut [f32],
-    /// `[4N]`, overwritten; summed as [`Partial`] says.
+    /// `[4N]`, overwritten; summed as [`column_sums`] says.
     pub(crate) bias: &'a mut [f32],
-    /// `[27]`, overwritten; summed as [`Partial`] says.
-    pub(crate) classifier_bias: &'a mut [f32],
 }
 
-impl Algorithm for InputGradients<'_> {
+impl Algorithm for GateGradients<'_> {
     type Output = ();
 
     fn check(&self) {
-        let rows = self.symbols.len();
-        assert!(self.gates.len() == groups(self.nodes) * rows && self.dlogits.len() == rows);
-        assert_eq!(self.input_kernel.len(), CLASSES * 4 * self.nodes);
-        assert!(self.bias.len() == 4 * self.nodes && self.classifier_bias.len() == CLASSES);
+        let (n, rows, groups) = (self.nodes, self.symbols.len(), groups(self.nodes));
+        assert_eq!(self.gates.len(), GATES * groups * rows);
+        assert!(self.h.len().is_multiple_of(groups) && self.h.len() / groups > rows);
+        assert!(self.recurrent_kernel.len() == n * 4 * n && self.input_kernel.len() == CLASSES * 4 * n);
+        assert_eq!(self.bias.len(), 4 * n);
     }
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let n = self.nodes;
-        for (group, rows) in self.gates.chunks_exact(self.symbols.len()).enumerate() {
-            for gate in 0..GATES {
-                let mut by_symbol = [Line::ZERO; CLASSES];
-                let sum = column_sums(
-                    s,
-                    rows,
-                    |row, values| {
-                        let sums = &mut by_symbol[usize::from(self.symbols[row])].0;
-                        s.store(s.add(s.load(sums), values), sums);
-                    },
-                    gate,
-                );
-                let at = gate * n + group * LANES;
-                let at = at..at + width(n, group);
-                s.store_at(sum, &mut self.bias[at.clone()], 0);
-                for (sums, row) in by_symbol.iter().zip(self.input_kernel.chunks_exact_mut(4 * n)) {
-                    s.store_at(s.load(&sums.0), &mut row[at.clone()], 0);
+    fn run<S: Simd>(mut self, s: S) {
+        let rows = self.symbols.len();
+        for start in (0..rows).step_by(block::<S>()) {
+            let block = start..rows.min(start + block::<S>());
+            for group in 0..groups(self.nodes) {
+                if panel_vectors::<S>(GATES) == GATES {
+                    self.products::<S, GATES>(s, group, 0, &block);
+                    continue;
+                }
+                for gate in 0..GATES {
+                    self.products::<S, 1>(s, group, gate, &block);
                 }
             }
         }
-        for place in 0..groups(CLASSES) {
-            let sum = column_sums(s, self.dlogits, |_, _| (), place);
+        self.sums(s);
+    }
+}
+
+impl GateGradients<'_> {
+    /// By the states of all nodes, `V` gates of one group from number `first` on: over a block of rows.
+    #[inline(always)]
+    fn products<S: Simd, const V: usize>(&mut self, s: S, group: usize, first: usize, block: &Range<usize>) {
+        let (n, rows) = (self.nodes, self.symbols.len());
+        let (groups, stride) = (groups(n), self.h.len() / groups(n));
+        let right: [&[Line]; V] = std::array::from_fn(|gate| {
+            &self.gates[((first + gate) * groups + group) * rows..][block.clone()]
+        });
+        let at = std::array::from_fn(|gate| (first + gate) * n + group * LANES);
+        let widths = [width(n, group); V];
+        for left in 0..groups {
+            let nodes = width(n, left);
+            let values = &mut self.recurrent_kernel[left * LANES * 4 * n..][..nodes * 4 * n];
+            let mut out = GradientOut { values, row_stride: 4 * n, at, widths };
+            let h_before = &self.h[left * stride..][block.clone()];
+            gradient_product(s, h_before, nodes, right, From::at(block), &mut out);
+        }
+    }
+
+    #[inline(always)]
+    fn sums<S: Simd>(&mut self, s: S) {
+        let n = self.nodes;
+        for (plane, values) in self.gates.chunks_exact(self.symbols.len()).enumerate() {
+            let (gate, group) = (plane / groups(n), plane % groups(n));
+            let mut by_symbol = [Line::ZERO; CLASSES];
+            let sum = column_sums(s, values, |row, values| {
+                let sums = &mut by_symbol[usize::from(self.symbols[row])].0;
+                s.store(s.add(s.load(sums), values), sums);
+            });
+            let at = gate * n + group * LANES;
+            let at = at..at + width(n, group);
+            s.store_at(sum, &mut self.bias[at.clone()], 0);
+            for (sums, row) in by_symbol.iter().zip(self.input_kernel.chunks_exact_mut(4 * n)) {
+                s.store_at(s.load(&sums.0), &mut row[at.clone()], 0);
+            }
+        }
+    }
+}
+
+/// The gradients of the classifier, `h_after^T dlogits`, and of its bias, sums of columns.
+pub(crate) struct ClassifierGradients<'a> {
+    /// `N`.
+    pub(crate) nodes: usize,
+    /// `[group][(T + 1) B]`.
+    pub(crate) h: &'a [Line],
+    /// `[2][T B]`.
+    pub(crate) dlogits: &'a [Line],
+    /// `[N, 27]`, overwritten.
+    pub(crate) classifier: &'a mut [f32],
+    /// `[27]`, overwritten; summed as [`column_sums`] says.
+    pub(crate) classifier_bias: &'a mut [f32],
+}
+
+impl Algorithm for ClassifierGradients<'_> {
+    type Output = ();
+
+    fn check(&self) {
+        let groups = groups(self.nodes);
+        assert!(self.dlogits.len().is_multiple_of(CLASS_LINES));
+        assert!(self.h.len().is_multiple_of(groups) && self.h.len() / groups > self.rows());
+        assert!(self.classifier.len() == self.nodes * CLASSES && self.classifier_bias.len() == CLASSES);
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let rows = self.rows();
+        for start in (0..rows).step_by(block::<S>()) {
+            let block = start..rows.min(start + block::<S>());
+            if panel_vectors::<S>(CLASS_LINES) == CLASS_LINES {
+                self.products::<S, CLASS_LINES>(s, 0, &block);
+                continue;
+            }
+            for place in 0..CLASS_LINES {
+                self.products::<S, 1>(s, place, &block);
+            }
+        }
+        for (place, values) in self.dlogits.chunks_exact(rows).enumerate() {
+            let sum = column_sums(s, values, |_, _| ());
             s.store_at(sum, self.classifier_bias, place * LANES);
         }
     }
 }
 
-/// The sum of line `place` over the rows, sixteen partial sums by row mod 16, each in order of row, then lane l + 8 to
-/// lane l, l + 4, l + 2, l + 1. Each row's line is handed to `also`, in order.
+impl ClassifierGradients<'_> {
+    /// `T B`.
+    #[inline(always)]
+    fn rows(&self) -> usize {
+        self.dlogits.len() / CLASS_LINES
+    }
+
+    /// By the states of all nodes, `V` lines of the logits from number `first` on: over a block of rows.
+    #[inline(always)]
+    fn products<S: Simd, const V: usize>(&mut self, s: S, first: usize, block: &Range<usize>) {
+        let (n, rows) = (self.nodes, self.rows());
+        let stride = self.h.len() / groups(n);
+        let right: [&[Line]; V] =
+            std::array::from_fn(|place| &self.dlogits[(first + place) * rows..][block.clone()]);
+        let at = std::array::from_fn(|place| (first + place) * LANES);
+        let widths = std::array::from_fn(|place| width(CLASSES, first + place));
+        for left in 0..groups(n) {
+            let nodes = width(n, left);
+            let values = &mut self.classifier[left * LANES * CLASSES..][..nodes * CLASSES];
+            let mut out = GradientOut { values, row_stride: CLASSES, at, widths };
+            let h_after = &self.h[left * stride + stride - rows..][block.clone()];
+            gradient_product(s, h_after, nodes, right, From::at(block), &mut out);
+        }
+    }
+}
+
+/// The sum over the rows of a plane, sixteen partial sums by row mod 16, each in order of row, then lane l + 8 to
+/// lane l, l + 4, l + 2, l + 1. Each row is handed to `also`, in order.
 #[inline(always)]
-fn column_sums<S: Simd, const W: usize>(
-    s: S,
-    rows: &[[Line; W]],
-    mut also: impl FnMut(usize, S::V),
-    place: usize,
-) -> S::V {
+fn column_sums<S: Simd>(s: S, rows: &[Line], mut also: impl FnMut(usize, S::V)) -> S::V {
     let mut partial = [s.splat(0.0); LANES];
     let (sixteens, rest) = rows.as_chunks::<LANES>();
     for (index, sixteen) in sixteens.iter().enumerate() {
         for lane in 0..LANES {
-            let values = s.load(&sixteen[lane][place].0);
+            let values = s.load(&sixteen[lane].0);
             also(index * LANES + lane, values);
             partial[lane] = s.add(partial[lane], values);
         }
     }
     for (lane, partial) in partial.iter_mut().enumerate() {
         if let Some(row) = rest.get(lane) {
-            let values = s.load(&row[place].0);
+            let values = s.load(&row.0);
             also(sixteens.len() * LANES + lane, values);
             *partial = s.add(*partial, values);
         }
@@ -161,7 +203,7 @@ fn column_sums<S: Simd, const W: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::{in_gate_lines, in_lines, in_logit_lines};
+    use super::super::lines::tests::{in_gate_lines, in_lines};
     use super::super::tests::{bits, every_isa, noise, sizes};
     use super::*;
 
@@ -217,25 +259,25 @@ mod tests {
                 naive_column_sums(&gates, 4 * n),
                 naive_column_sums(&dlogits, CLASSES),
             ];
-            let (h, gates, dlogits) = (in_lines(&h, n), in_gate_lines(&gates, n), in_logit_lines(&dlogits));
+            let (h, gates, dlogits) =
+                (in_lines(&h, n), in_gate_lines(&gates, n), in_lines(&dlogits, CLASSES));
             for kernels in every_isa() {
                 let mut found = expected.clone().map(|values| vec![f32::NAN; values.len()]);
                 let [recurrent_kernel, classifier, input_kernel, bias, classifier_bias] = &mut found;
-                kernels.run(KernelGradients {
-                    nodes: n,
-                    h: &h,
-                    gates: &gates,
-                    dlogits: &dlogits,
-                    recurrent_kernel,
-                    classifier,
-                });
-                kernels.run(InputGradients {
+                kernels.for_columns(n).run(GateGradients {
                     nodes: n,
                     symbols: &symbols,
+                    h: &h,
                     gates: &gates,
-                    dlogits: &dlogits,
+                    recurrent_kernel,
                     input_kernel,
                     bias,
+                });
+                kernels.run(ClassifierGradients {
+                    nodes: n,
+                    h: &h,
+                    dlogits: &dlogits,
+                    classifier,
                     classifier_bias,
                 });
                 for (tensor, (found, expected)) in found.iter().zip(&expected).enumerate() {

@@ -1,9 +1,9 @@
 //! How numbers lie in memory: in lines of sixteen, each on a cache line of its own, so that every load and store of a
 //! training step is whole and aligned.
 //!
-//! Columns come in groups of sixteen, the last group filled up with numbers that nothing reads. A matrix of states,
-//! `[rows, N]`, is `[group][row]` lines; one of gates, `[rows, 4N]`, is `[group][row]` of four lines, one a gate: so
-//! the four sums of sixteen nodes stand together, and what follows a product goes down its rows without a stride.
+//! Columns come in groups of sixteen, the last group filled up with numbers that nothing reads. A matrix `[rows, N]` is
+//! `[group][row]` lines: a plane a group, so that whatever goes down the rows of a group goes without a stride. Gates,
+//! `[rows, 4N]`, are four such matrices, `[gate][group][row]`; logits, `[rows, 27]`, are two planes.
 
 use std::collections::TryReserveError;
 
@@ -36,12 +36,22 @@ pub(super) fn width(columns: usize, index: usize) -> usize {
     LANES.min(columns - index * LANES)
 }
 
-/// `len` times `W` lines of zeros.
-pub(crate) fn zeros<const W: usize>(len: usize) -> Result<Vec<[Line; W]>, TryReserveError> {
+/// `len` times `zero`, which is a line or several.
+fn filled<T: Clone>(len: usize, zero: T) -> Result<Vec<T>, TryReserveError> {
     let mut lines = Vec::new();
     lines.try_reserve_exact(len)?;
-    lines.resize(len, [Line::ZERO; W]);
+    lines.resize(len, zero);
     Ok(lines)
+}
+
+/// `len` lines of zeros.
+pub(crate) fn zeros(len: usize) -> Result<Vec<Line>, TryReserveError> {
+    filled(len, Line::ZERO)
+}
+
+/// The gates of `len` times sixteen nodes, zeros.
+pub(super) fn gate_zeros(len: usize) -> Result<Vec<GateLines>, TryReserveError> {
+    filled(len, [Line::ZERO; GATES])
 }
 
 #[cfg(test)]
@@ -66,29 +76,24 @@ pub(super) mod tests {
         (0..rows).flat_map(|row| (0..columns).map(move |at| number(row, at))).collect()
     }
 
-    /// `values`, `[rows, 4 nodes]`, as `[group][row]` of four lines.
-    pub(in super::super) fn in_gate_lines(values: &[f32], nodes: usize) -> Vec<GateLines> {
-        let gate =
-            |row: &[f32], gate: usize, group: usize| line(&row[gate * nodes..(gate + 1) * nodes], group);
-        let rows = values.chunks_exact(4 * nodes);
-        let of =
-            |group: usize| rows.clone().map(move |row| std::array::from_fn(|index| gate(row, index, group)));
-        (0..groups(nodes)).flat_map(of).collect()
+    /// `values`, `[rows, 4 nodes]`, as `[gate][group][row]` lines.
+    pub(in super::super) fn in_gate_lines(values: &[f32], nodes: usize) -> Vec<Line> {
+        let gate = |gate: usize| {
+            let rows = values.chunks_exact(4 * nodes);
+            let columns: Vec<f32> = rows.flat_map(|row| row[gate * nodes..][..nodes].to_vec()).collect();
+            in_lines(&columns, nodes)
+        };
+        (0..GATES).flat_map(gate).collect()
     }
 
     /// The reverse.
-    pub(in super::super) fn out_of_gate_lines(lines: &[GateLines], nodes: usize) -> Vec<f32> {
-        let rows = lines.len() / groups(nodes);
-        let number = |row: usize, at: usize| {
-            let (gate, node) = (at / nodes, at % nodes);
-            lines[node / LANES * rows + row][gate].0[node % LANES]
-        };
-        (0..rows).flat_map(|row| (0..4 * nodes).map(move |at| number(row, at))).collect()
-    }
-
-    /// `values`, `[rows, 27]`, as rows of two lines.
-    pub(in super::super) fn in_logit_lines(values: &[f32]) -> Vec<[Line; 2]> {
-        values.chunks_exact(27).map(|row| [line(row, 0), line(row, 1)]).collect()
+    pub(in super::super) fn out_of_gate_lines(lines: &[Line], nodes: usize) -> Vec<f32> {
+        let rows = lines.len() / groups(nodes) / GATES;
+        let gates: Vec<Vec<f32>> =
+            lines.chunks_exact(groups(nodes) * rows).map(|lines| out_of_lines(lines, nodes)).collect();
+        (0..rows)
+            .flat_map(|row| gates.iter().flat_map(move |gate| gate[row * nodes..][..nodes].to_vec()))
+            .collect()
     }
 
     #[test]

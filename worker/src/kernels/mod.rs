@@ -116,7 +116,10 @@ enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2),
+    Avx2(avx2::Avx2<2>),
+    /// Of which only the lower half is computed.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Half(avx2::Avx2<1>),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Neon),
     Portable(portable::Portable),
@@ -161,10 +164,20 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => IsaName::Avx512,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(_) => IsaName::Avx2,
+            Isa::Avx2(_) | Isa::Avx2Half(_) => IsaName::Avx2,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon(_) => IsaName::Neon,
             Isa::Portable(_) => IsaName::Portable,
+        }
+    }
+
+    /// For algorithms whose vectors are of so many columns: of eight or fewer, two registers of eight lanes would compute
+    /// one for nothing.
+    pub(crate) fn for_columns(self, columns: usize) -> Self {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(isa) if columns <= 8 => Self(Isa::Avx2Half(isa.lower_half())),
+            _ => self,
         }
     }
 
@@ -179,6 +192,8 @@ impl Kernels {
             Isa::Avx512(isa) => isa.run(algorithm),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(isa) => isa.run(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Half(isa) => isa.run(algorithm),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon(isa) => isa.run(algorithm),
             Isa::Portable(isa) => isa.run(algorithm),

@@ -157,6 +157,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn add_square(self, sum: f64, x: f32) -> f64 {
+        f64::from(x).mul_add(f64::from(x), sum)
+    }
+
+    #[inline(always)]
     fn max(self, a: V, b: V) -> V {
         quarters!(max_quarter(a, b))
     }

@@ -3,10 +3,10 @@
 use std::collections::TryReserveError;
 use std::ops::Range;
 
-use super::lines::{GATES, GateLines, Line, groups, width, zeros};
-use super::product::PANEL_VECTORS_MAX;
+use super::lines::{GATES, GateLines, Line, gate_zeros, groups, width, zeros};
+use super::product::{RIGHT_VECTORS_MAX, right_place};
 use super::simd::{Algorithm, LANES, Simd};
-use super::softmax::CLASSES;
+use super::softmax::{CLASS_LINES, CLASSES};
 
 /// Weights in standard layout, as they are trained.
 #[derive(Clone, Copy)]
@@ -39,15 +39,15 @@ impl Weights<'_> {
 /// What the forward pass reads.
 pub(crate) struct ForwardWeights {
     nodes: usize,
-    /// `[group][N]`: the right factor of the recurrent product, a panel a group.
-    pub(super) recurrent: Vec<GateLines>,
+    /// `[group]`: the right factor of the recurrent product, the gates of a group.
+    recurrent: Vec<Line>,
     /// `[27][group]`.
     pub(super) input: Vec<GateLines>,
     /// `[group]`.
     pub(super) bias: Vec<GateLines>,
-    /// `[N]`: the right factor of the classifier.
-    pub(super) classifier: Vec<[Line; 2]>,
-    pub(super) classifier_bias: [Line; 2],
+    /// The right factor of the classifier.
+    pub(super) classifier: Vec<Line>,
+    pub(super) classifier_bias: [Line; CLASS_LINES],
 }
 
 impl ForwardWeights {
@@ -56,11 +56,11 @@ impl ForwardWeights {
         let groups = groups(nodes);
         Ok(Self {
             nodes,
-            recurrent: zeros(groups * nodes)?,
-            input: zeros(CLASSES * groups)?,
-            bias: zeros(groups)?,
-            classifier: zeros(nodes)?,
-            classifier_bias: [Line::ZERO; 2],
+            recurrent: zeros(groups * GATES * nodes)?,
+            input: gate_zeros(CLASSES * groups)?,
+            bias: gate_zeros(groups)?,
+            classifier: zeros(CLASS_LINES * nodes)?,
+            classifier_bias: [Line::ZERO; CLASS_LINES],
         })
     }
 
@@ -68,7 +68,7 @@ impl ForwardWeights {
     pub(crate) fn bytes(nodes: u64) -> u64 {
         let groups = nodes.div_ceil(LANES as u64);
         let gate_lines = groups * nodes + (CLASSES as u64 + 1) * groups;
-        gate_lines * size_of::<GateLines>() as u64 + nodes * size_of::<[Line; 2]>() as u64
+        gate_lines * size_of::<GateLines>() as u64 + nodes * size_of::<[Line; CLASS_LINES]>() as u64
     }
 
     /// `N`.
@@ -76,15 +76,22 @@ impl ForwardWeights {
     pub(super) const fn nodes(&self) -> usize {
         self.nodes
     }
+
+    /// Of the gates of one group.
+    #[inline(always)]
+    pub(super) fn recurrent(&self, group: usize) -> &[Line] {
+        let lines = GATES * self.nodes;
+        &self.recurrent[group * lines..][..lines]
+    }
 }
 
-/// What the backward pass reads: the transposed kernels, as right factors in panels of up to four groups of nodes.
+/// What the backward pass reads: the transposed kernels, as right factors of up to four groups of nodes.
 pub(crate) struct BackwardWeights {
     nodes: usize,
-    /// `[panel][4N][groups of the panel]`.
-    recurrent: Vec<[Line; 1]>,
-    /// `[panel][27][groups of the panel]`.
-    classifier: Vec<[Line; 1]>,
+    /// `[team]`: of 4N k.
+    recurrent: Vec<Line>,
+    /// `[team]`: of 27 k.
+    classifier: Vec<Line>,
 }
 
 impl BackwardWeights {
@@ -105,24 +112,20 @@ impl BackwardWeights {
         self.nodes
     }
 
-    /// The panel of these groups, of the recurrent kernel and of the classifier.
+    /// The right factors of these groups: of the recurrent kernel and of the classifier.
     #[inline(always)]
-    pub(super) fn panel<const C: usize>(&self, groups: &Range<usize>) -> (&[[Line; C]], &[[Line; C]]) {
-        let of = |rows: usize| groups.start * rows..groups.end * rows;
-        let (recurrent, classifier) = (of(4 * self.nodes), of(CLASSES));
-        (
-            self.recurrent[recurrent].as_flattened().as_chunks().0,
-            self.classifier[classifier].as_flattened().as_chunks().0,
-        )
+    pub(super) fn team(&self, groups: &Range<usize>) -> [&[Line]; 2] {
+        let of = |k: usize| groups.start * k..groups.end * k;
+        [&self.recurrent[of(4 * self.nodes)], &self.classifier[of(CLASSES)]]
     }
 }
 
-/// The groups of each panel, as even as they come.
+/// Groups of nodes that go back together: as many in each as one right factor has, as even as they come.
 #[inline(always)]
-pub(super) fn panels(nodes: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn teams(nodes: usize) -> impl Iterator<Item = Range<usize>> {
     let groups = groups(nodes);
-    let count = groups.div_ceil(PANEL_VECTORS_MAX);
-    (0..count).map(move |panel| panel * groups / count..(panel + 1) * groups / count)
+    let count = groups.div_ceil(RIGHT_VECTORS_MAX);
+    (0..count).map(move |team| team * groups / count..(team + 1) * groups / count)
 }
 
 /// Packs what the forward pass reads.
@@ -146,7 +149,12 @@ impl Algorithm for PackForward<'_> {
         let n = packed.nodes;
         let rows = weights.recurrent_kernel.chunks_exact(4 * n);
         for (k, row) in rows.enumerate() {
-            pack_gates(s, row, n, packed.recurrent[k..].iter_mut().step_by(n));
+            for (group, right) in packed.recurrent.chunks_exact_mut(GATES * n).enumerate() {
+                for (gate, values) in row.chunks_exact(n).enumerate() {
+                    let values = s.load_at(&values[..group * LANES + width(n, group)], group * LANES);
+                    s.store(values, &mut right[right_place::<S>(GATES, n, k, gate)].0);
+                }
+            }
         }
         let rows = weights.input_kernel.chunks_exact(4 * n);
         for (row, packed) in rows.zip(packed.input.chunks_exact_mut(groups(n))) {
@@ -154,10 +162,15 @@ impl Algorithm for PackForward<'_> {
         }
         pack_gates(s, weights.bias, n, packed.bias.iter_mut());
         let rows = weights.classifier.as_chunks::<CLASSES>().0;
-        for (row, packed) in rows.iter().zip(&mut packed.classifier) {
-            pack_classes(s, row, packed);
+        for (k, row) in rows.iter().enumerate() {
+            for at in 0..CLASS_LINES {
+                let place = right_place::<S>(CLASS_LINES, n, k, at);
+                s.store(s.load_at(row, at * LANES), &mut packed.classifier[place].0);
+            }
         }
-        pack_classes(s, weights.classifier_bias, &mut packed.classifier_bias);
+        for (at, line) in packed.classifier_bias.iter_mut().enumerate() {
+            s.store(s.load_at(weights.classifier_bias, at * LANES), &mut line.0);
+        }
     }
 }
 
@@ -169,13 +182,6 @@ fn pack_gates<'a, S: Simd>(s: S, row: &[f32], n: usize, to: impl Iterator<Item =
         for (line, gate) in lines.iter_mut().zip(row.chunks_exact(n)) {
             s.store(s.load_at(&gate[at.clone()], 0), &mut line.0);
         }
-    }
-}
-
-#[inline(always)]
-fn pack_classes<S: Simd>(s: S, row: &[f32], to: &mut [Line; 2]) {
-    for (at, line) in to.iter_mut().enumerate() {
-        s.store(s.load_at(row, at * LANES), &mut line.0);
     }
 }
 
@@ -198,18 +204,17 @@ impl Algorithm for PackBackward<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { weights, packed } = self;
         let n = packed.nodes;
-        transpose(s, weights.recurrent_kernel, 4 * n, n, packed.recurrent.as_flattened_mut());
-        transpose(s, weights.classifier, CLASSES, n, packed.classifier.as_flattened_mut());
+        transpose(s, weights.recurrent_kernel, 4 * n, n, &mut packed.recurrent);
+        transpose(s, weights.classifier, CLASSES, n, &mut packed.classifier);
     }
 }
 
-/// `[N, columns]` as panels whose k is the column.
+/// `[N, columns]` as right factors whose k is the column.
 #[inline(always)]
 fn transpose<S: Simd>(s: S, values: &[f32], columns: usize, n: usize, packed: &mut [Line]) {
-    for panel in panels(n) {
-        let lines = &mut packed[panel.start * columns..panel.end * columns];
-        let across = panel.len();
-        for group in panel.clone() {
+    for team in teams(n) {
+        let lines = &mut packed[team.start * columns..team.end * columns];
+        for group in team.clone() {
             let first = group * LANES;
             let rows = &values[first * columns..(first + width(n, group)) * columns];
             for at in (0..columns).step_by(LANES) {
@@ -223,7 +228,8 @@ fn transpose<S: Simd>(s: S, values: &[f32], columns: usize, n: usize, packed: &m
                 let square = s.transpose(square);
                 for (k, row) in square.iter().enumerate() {
                     if k < wide {
-                        s.store(*row, &mut lines[(at + k) * across + group - panel.start].0);
+                        let place = right_place::<S>(team.len(), columns, at + k, group - team.start);
+                        s.store(*row, &mut lines[place].0);
                     }
                 }
             }

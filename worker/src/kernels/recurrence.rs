@@ -3,12 +3,12 @@
 
 use std::hint::black_box;
 
-use super::cell::{self, Gates, Reaching, load_gates, store_gates};
-use super::lines::{GATES, GateLines, Line, groups};
-use super::pack::{BackwardWeights, ForwardWeights, panels};
-use super::product::{GateRows, LogitRows, Out, StateRows, product, row_times_gate_panels};
+use super::cell::{self, Gates, Reaching, load_gates};
+use super::lines::{GATES, Line, groups};
+use super::pack::{BackwardWeights, ForwardWeights, teams};
+use super::product::{Left, Out, product, row_product};
 use super::simd::{Algorithm, Simd};
-use super::softmax::CLASSES;
+use super::softmax::{CLASS_LINES, CLASSES};
 
 /// Time step t forward.
 pub(crate) struct TimeStepForward<'a> {
@@ -19,9 +19,10 @@ pub(crate) struct TimeStepForward<'a> {
     /// `[group][(T + 1) B]`: rows t B to (t + 1) B come in, the B after them go out. So for c.
     pub(crate) h: &'a mut [Line],
     pub(crate) c: &'a mut [Line],
-    /// `[group][T B]`: rows t B to (t + 1) B go out. So for the gates.
+    /// `[group][T B]`: rows t B to (t + 1) B go out.
     pub(crate) tanh_c: &'a mut [Line],
-    pub(crate) gates: &'a mut [GateLines],
+    /// `[gate][group][T B]`: likewise.
+    pub(crate) gates: &'a mut [Line],
 }
 
 impl Algorithm for TimeStepForward<'_> {
@@ -29,81 +30,125 @@ impl Algorithm for TimeStepForward<'_> {
 
     fn check(&self) {
         let [groups, b] = [groups(self.weights.nodes()), self.symbols.len()];
-        assert!(self.gates.len().is_multiple_of(groups) && self.gates.len() >= groups * (self.t + 1) * b);
-        assert_eq!(self.tanh_c.len(), self.gates.len());
-        assert!([&*self.h, self.c].iter().all(|state| state.len() == self.gates.len() + groups * b));
+        assert!(self.tanh_c.len().is_multiple_of(groups) && self.tanh_c.len() >= groups * (self.t + 1) * b);
+        assert_eq!(self.gates.len(), GATES * self.tanh_c.len());
+        assert!([&*self.h, self.c].iter().all(|state| state.len() == self.tanh_c.len() + groups * b));
     }
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let nodes = self.weights.nodes();
+        let groups = groups(self.weights.nodes());
         if self.symbols.len() > 1 {
-            for group in 0..groups(nodes) {
+            for group in 0..groups {
                 self.recurrent_product(s, group);
-                self.cells(s, group);
+                self.gates(s, group);
+                self.outputs(s, group);
             }
             return;
         }
         let mut group = 0;
-        while group < groups(nodes) {
-            group += match groups(nodes) - group {
-                4.. => self.one_row::<S, 4>(s, group),
-                2.. => self.one_row::<S, 2>(s, group),
+        while group < groups {
+            group += match abreast::<S>(groups - group) {
+                4 => self.one_row::<S, 4>(s, group),
+                2 => self.one_row::<S, 2>(s, group),
                 _ => self.one_row::<S, 1>(s, group),
             };
+        }
+        for group in 0..groups {
+            self.outputs(s, group);
         }
     }
 }
 
+/// Of so many groups, how many to multiply one row by at once: their sums are kept in registers.
+#[inline(always)]
+const fn abreast<S: Simd>(groups: usize) -> usize {
+    let most = S::ACCUMULATORS / GATES;
+    match if groups < most { groups } else { most } {
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// `rows` of each gate's plane, from number `first` on.
+#[inline(always)]
+fn gate_rows(gates: &mut [Line], first: usize, rows: usize) -> [&mut [Line]; GATES] {
+    let plane = gates.len() / GATES;
+    let (i_f, g_o) = gates.split_at_mut(2 * plane);
+    let ((i, f), (g, o)) = (i_f.split_at_mut(plane), g_o.split_at_mut(plane));
+    let row = first..first + rows;
+    [&mut i[row.clone()], &mut f[row.clone()], &mut g[row.clone()], &mut o[row]]
+}
+
 impl TimeStepForward<'_> {
-    /// Rows of a group of gates.
+    /// `T B`.
     #[inline(always)]
     fn rows(&self) -> usize {
-        self.gates.len() / groups(self.weights.nodes())
+        self.tanh_c.len() / groups(self.weights.nodes())
     }
 
     #[inline(always)]
     fn recurrent_product<S: Simd>(&mut self, s: S, group: usize) {
         let (n, b, rows) = (self.weights.nodes(), self.symbols.len(), self.rows());
-        let left = StateRows { lines: self.h, stride: rows + b, first: self.t * b, rows: b, nodes: n };
-        let gates = &mut self.gates[group * rows + self.t * b..][..b];
-        let mut out = Out { lines: gates.as_flattened_mut(), row_stride: GATES, vector_stride: 1 };
-        product(s, left, b, &self.weights.recurrent[group * n..][..n], &mut out);
+        let left = Left { lines: self.h, stride: rows + b, first: self.t * b, rows: b, columns: n };
+        let lines = &mut self.gates[group * rows + self.t * b..];
+        let mut out = Out { lines, row_stride: 1, vector_stride: groups(n) * rows };
+        product::<S, GATES>(s, left, self.weights.recurrent(group), &mut out);
     }
 
-    /// Sums of `P` groups from number `first` on, and the cells of those; gives P.
+    /// Sums of `P` groups from number `first` on, and the gates of those; gives P.
     #[inline(always)]
     fn one_row<S: Simd, const P: usize>(&mut self, s: S, first: usize) -> usize {
-        let sums = row_sums::<S, P>(s, self.weights, self.h, self.rows() + 1, self.t, first);
-        for (p, sums) in sums.into_iter().enumerate() {
-            let place = (first + p) * self.rows() + self.t;
-            store_gates(s, sums, &mut self.gates[place]);
+        let rows = self.rows();
+        let sums = row_sums::<S, P>(s, self.weights, self.h, rows + 1, self.t, first);
+        for (p, sums) in sums.iter().enumerate() {
+            let gates = gate_rows(self.gates, (first + p) * rows + self.t, 1);
+            for gate in 0..GATES {
+                s.store(sums[gate], &mut gates[gate][0].0);
+            }
         }
         for group in first..first + P {
-            self.cells(s, group);
+            self.gates(s, group);
         }
         P
     }
 
-    /// From the products to h, for one group of all rows.
+    /// From the products to c, for one group of all rows.
     #[inline(always)]
-    fn cells<S: Simd>(&mut self, s: S, group: usize) {
+    fn gates<S: Simd>(&mut self, s: S, group: usize) {
         let (b, rows) = (self.symbols.len(), self.rows());
         let groups = groups(self.weights.nodes());
         let (in_gates, in_state) = (group * rows + self.t * b, group * (rows + b) + self.t * b);
         let bias = load_gates(s, &self.weights.bias[group]);
-        let gates = &mut self.gates[in_gates..][..b];
-        let tanh_c = &mut self.tanh_c[in_gates..][..b];
+        let [i, f, g, o] = gate_rows(self.gates, in_gates, b);
         let (c_before, c) = self.c[in_state..][..2 * b].split_at_mut(b);
-        let h = &mut self.h[in_state + b..][..b];
         for (row, &symbol) in self.symbols.iter().enumerate() {
             let input = &self.weights.input[usize::from(symbol) * groups + group];
-            let product = load_gates(s, &gates[row]);
-            let cell = cell::forward(s, product, input, bias, &c_before[row]);
-            store_gates(s, cell.gates, &mut gates[row]);
-            s.store(cell.c, &mut c[row].0);
-            s.store(cell.tanh_c, &mut tanh_c[row].0);
-            s.store(cell.h, &mut h[row].0);
+            let gates = [&mut i[row], &mut f[row], &mut g[row], &mut o[row]];
+            let product =
+                [s.load(&gates[0].0), s.load(&gates[1].0), s.load(&gates[2].0), s.load(&gates[3].0)];
+            let (values, c_after) = cell::gates(s, product, input, bias, &c_before[row]);
+            for gate in 0..GATES {
+                s.store(values[gate], &mut gates[gate].0);
+            }
+            s.store(c_after, &mut c[row].0);
+        }
+    }
+
+    /// From c to h, for one group of all rows.
+    #[inline(always)]
+    fn outputs<S: Simd>(&mut self, s: S, group: usize) {
+        let (b, rows) = (self.symbols.len(), self.rows());
+        let (in_gates, in_state) = (group * rows + self.t * b, group * (rows + b) + self.t * b);
+        let [.., o] = gate_rows(self.gates, in_gates, b);
+        let tanh_c = &mut self.tanh_c[in_gates..][..b];
+        let c = &self.c[in_state + b..][..b];
+        let h = &mut self.h[in_state + b..][..b];
+        for row in 0..b {
+            let (tanh, h_after) = cell::output(s, s.load(&o[row].0), s.load(&c[row].0));
+            s.store(tanh, &mut tanh_c[row].0);
+            s.store(h_after, &mut h[row].0);
         }
     }
 }
@@ -114,18 +159,18 @@ pub(crate) struct TimeStepBackward<'a> {
     /// `B`.
     pub(crate) batch_size: usize,
     pub(crate) t: usize,
-    /// `[T B]`: the gradient by the logits.
-    pub(crate) dlogits: &'a [[Line; 2]],
+    /// `[2][T B]`: the gradient by the logits.
+    pub(crate) dlogits: &'a [Line],
     /// `[group][(T + 1) B]`.
     pub(crate) c: &'a [Line],
     /// `[group][T B]`.
     pub(crate) tanh_c: &'a [Line],
-    /// `[group][T B]`: rows of t come in as the gates i, f, g, o and go out as the gradients of their sums; those of t + 1
-    /// have gone out.
-    pub(crate) gates: &'a mut [GateLines],
+    /// `[gate][group][T B]`: rows of t come in as the gates i, f, g, o and go out as the gradients of their sums; those of
+    /// t + 1 have gone out.
+    pub(crate) gates: &'a mut [Line],
     /// `[group][B]`: in, what reaches c through time step t + 1; out, what reaches the c before. The last t begins at 0.
     pub(crate) dc: &'a mut [Line],
-    /// `[2][groups of a panel][B]`: what reaches h through time step t + 1 and through the classifier.
+    /// `[2][groups of a team][B]`: what reaches h through time step t + 1 and through the classifier.
     pub(crate) dh: &'a mut [Line],
 }
 
@@ -134,20 +179,20 @@ impl Algorithm for TimeStepBackward<'_> {
 
     fn check(&self) {
         let [groups, b] = [groups(self.weights.nodes()), self.batch_size];
-        let rows = self.dlogits.len();
-        assert!(self.t < rows / b && self.gates.len() == groups * rows);
+        let rows = self.rows();
+        assert!(self.t < rows / b && self.gates.len() == GATES * groups * rows);
         assert!(self.tanh_c.len() == groups * rows && self.c.len() == groups * (rows + b));
         assert!(self.dc.len() == groups * b && self.dh.len() == dh_lines(self.weights.nodes(), b));
     }
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        for panel in panels(self.weights.nodes()) {
-            match panel.len() {
-                1 => self.panel::<S, 1>(s, panel.start),
-                2 => self.panel::<S, 2>(s, panel.start),
-                3 => self.panel::<S, 3>(s, panel.start),
-                _ => self.panel::<S, 4>(s, panel.start),
+        for team in teams(self.weights.nodes()) {
+            match team.len() {
+                1 => self.team::<S, 1>(s, team.start),
+                2 => self.team::<S, 2>(s, team.start),
+                3 => self.team::<S, 3>(s, team.start),
+                _ => self.team::<S, 4>(s, team.start),
             }
         }
     }
@@ -155,26 +200,32 @@ impl Algorithm for TimeStepBackward<'_> {
 
 /// Lines of [`TimeStepBackward::dh`].
 pub(crate) fn dh_lines(nodes: usize, batch_size: usize) -> usize {
-    2 * batch_size * panels(nodes).map(|panel| panel.len()).max().unwrap_or(0)
+    2 * batch_size * teams(nodes).map(|team| team.len()).max().unwrap_or(0)
 }
 
 impl TimeStepBackward<'_> {
+    /// `T B`.
     #[inline(always)]
-    fn panel<S: Simd, const C: usize>(&mut self, s: S, first: usize) {
-        let [n, b] = [self.weights.nodes(), self.batch_size];
-        let rows = self.dlogits.len();
-        let (recurrent, classifier) = self.weights.panel::<C>(&(first..first + C));
+    fn rows(&self) -> usize {
+        self.dlogits.len() / CLASS_LINES
+    }
+
+    #[inline(always)]
+    fn team<S: Simd, const C: usize>(&mut self, s: S, first: usize) {
+        let [n, b, rows] = [self.weights.nodes(), self.batch_size, self.rows()];
+        let [recurrent, classifier] = self.weights.team(&(first..first + C));
         let (through_next, through_classifier) = self.dh[..2 * C * b].split_at_mut(C * b);
         let next = (self.t + 1) * b;
         if next < rows {
-            let left = GateRows { lines: self.gates, stride: rows, first: next, rows: b, nodes: n };
-            product(s, left, b, recurrent, &mut Out { lines: through_next, row_stride: 1, vector_stride: b });
+            let left = Left { lines: self.gates, stride: rows, first: next, rows: b, columns: n };
+            let mut out = Out { lines: through_next, row_stride: 1, vector_stride: b };
+            product::<S, C>(s, left, recurrent, &mut out);
         } else {
             through_next.fill(Line::ZERO);
         }
-        let left = LogitRows { lines: &self.dlogits[self.t * b..][..b], columns: CLASSES };
+        let left = Left { lines: self.dlogits, stride: rows, first: self.t * b, rows: b, columns: CLASSES };
         let mut out = Out { lines: through_classifier, row_stride: 1, vector_stride: b };
-        product(s, left, b, classifier, &mut out);
+        product::<S, C>(s, left, classifier, &mut out);
         for place in 0..C {
             self.cells(s, first + place, place, C);
         }
@@ -183,12 +234,11 @@ impl TimeStepBackward<'_> {
     /// From what reaches h to the gradients of the sums, for one group of all rows.
     #[inline(always)]
     fn cells<S: Simd>(&mut self, s: S, group: usize, place: usize, across: usize) {
-        let b = self.batch_size;
-        let rows = self.dlogits.len();
+        let (b, rows) = (self.batch_size, self.rows());
         let (in_gates, in_state) = (group * rows + self.t * b, group * (rows + b) + self.t * b);
         let through_next = &self.dh[place * b..][..b];
         let through_classifier = &self.dh[(across + place) * b..][..b];
-        let gates = &mut self.gates[in_gates..][..b];
+        let [i, f, g, o] = gate_rows(self.gates, in_gates, b);
         let tanh_c = &self.tanh_c[in_gates..][..b];
         let c_before = &self.c[in_state..][..b];
         let dc = &mut self.dc[group * b..][..b];
@@ -200,8 +250,12 @@ impl TimeStepBackward<'_> {
                 dh,
                 dc: s.load(&dc[row].0),
             };
-            let (dgates, dc_before) = cell::backward(s, load_gates(s, &gates[row]), &reaching);
-            store_gates(s, dgates, &mut gates[row]);
+            let lines = [&mut i[row], &mut f[row], &mut g[row], &mut o[row]];
+            let gates = [s.load(&lines[0].0), s.load(&lines[1].0), s.load(&lines[2].0), s.load(&lines[3].0)];
+            let (dgates, dc_before) = cell::backward(s, gates, &reaching);
+            for gate in 0..GATES {
+                s.store(dgates[gate], &mut lines[gate].0);
+            }
             s.store(dc_before, &mut dc[row].0);
         }
     }
@@ -233,18 +287,19 @@ impl Algorithm for Reading<'_> {
         for at in 0..self.symbols.len() {
             let mut group = 0;
             while group < groups {
-                group += match groups - group {
-                    4.. => self.read::<S, 4>(s, at, group),
-                    2.. => self.read::<S, 2>(s, at, group),
+                group += match abreast::<S>(groups - group) {
+                    4 => self.read::<S, 4>(s, at, group),
+                    2 => self.read::<S, 2>(s, at, group),
                     _ => self.read::<S, 1>(s, at, group),
                 };
             }
+            self.write(s, at);
         }
     }
 }
 
 impl Reading<'_> {
-    /// Number `at` in `P` groups from number `first` on; gives P.
+    /// Number `at` in `P` groups from number `first` on, up to o and c; gives P.
     #[inline(always)]
     fn read<S: Simd, const P: usize>(&mut self, s: S, at: usize, first: usize) -> usize {
         let n = self.weights.nodes();
@@ -256,11 +311,23 @@ impl Reading<'_> {
             let group = first + p;
             let bias = load_gates(s, &self.weights.bias[group]);
             let input = &self.weights.input[symbol * groups + group];
-            let cell = cell::forward(s, sums, input, bias, &self.c[group]);
-            s.store(cell.c, &mut self.c[group].0);
-            s.store(cell.h, &mut self.h[group * stride + at + 1].0);
+            let ([_, _, _, o], c) = cell::gates(s, sums, input, bias, &self.c[group]);
+            s.store(c, &mut self.c[group].0);
+            // Here until `write` makes h of it.
+            s.store(o, &mut self.h[group * stride + at + 1].0);
         }
         P
+    }
+
+    /// The h of number `at`, in all groups.
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, s: S, at: usize) {
+        let stride = self.h.len() / self.c.len();
+        for (group, c) in self.c.iter().enumerate() {
+            let h = &mut self.h[group * stride + at + 1].0;
+            let (_, h_after) = cell::output(s, s.load(h), s.load(&c.0));
+            s.store(h_after, h);
+        }
     }
 }
 
@@ -287,9 +354,9 @@ impl Algorithm for ReadingProducts<'_> {
         for at in 0..self.characters {
             let mut group = 0;
             while group < groups {
-                group += match groups - group {
-                    4.. => self.multiply::<S, 4>(s, at, group),
-                    2.. => self.multiply::<S, 2>(s, at, group),
+                group += match abreast::<S>(groups - group) {
+                    4 => self.multiply::<S, 4>(s, at, group),
+                    2 => self.multiply::<S, 2>(s, at, group),
                     _ => self.multiply::<S, 1>(s, at, group),
                 };
             }
@@ -303,8 +370,8 @@ impl ReadingProducts<'_> {
         let stride = self.h.len() / groups(self.weights.nodes());
         let sums = row_sums::<S, P>(s, self.weights, self.h, stride, at, first);
         let mut out = [[Line::ZERO; GATES]; P];
-        for (out, sums) in out.iter_mut().zip(sums) {
-            store_gates(s, sums, out);
+        for (line, sum) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            s.store(*sum, &mut line.0);
         }
         black_box(&out);
         P
@@ -321,17 +388,14 @@ fn row_sums<S: Simd, const P: usize>(
     row: usize,
     first: usize,
 ) -> [Gates<S::V>; P] {
-    let n = weights.nodes();
-    let panels = std::array::from_fn(|p| &weights.recurrent[(first + p) * n..][..n]);
-    row_times_gate_panels(s, StateRows { lines: h, stride, first: row, rows: 1, nodes: n }, panels)
+    let left = Left { lines: h, stride, first: row, rows: 1, columns: weights.nodes() };
+    row_product::<S, P, GATES>(s, left, std::array::from_fn(|p| weights.recurrent(first + p)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::activation::{sigmoid, tanh};
-    use super::super::lines::tests::{
-        in_gate_lines, in_lines, in_logit_lines, out_of_gate_lines, out_of_lines,
-    };
+    use super::super::lines::tests::{in_gate_lines, in_lines, out_of_gate_lines, out_of_lines};
     use super::super::pack::{PackBackward, PackForward, Weights};
     use super::super::portable::Portable;
     use super::super::simd::LANES;
@@ -416,7 +480,7 @@ mod tests {
                 let (mut h, mut c) = (state(&h_before), state(&c_before));
                 let mut tanh_c = in_lines(&nan.repeat(3), n);
                 let mut gates = in_gate_lines(&nan.repeat(12), n);
-                kernels.run(TimeStepForward {
+                kernels.for_columns(n).run(TimeStepForward {
                     weights: &packed,
                     t: 1,
                     symbols: &symbols,
@@ -473,11 +537,11 @@ mod tests {
                 let mut packed = BackwardWeights::new(n).expect("it fits");
                 kernels.run(PackBackward { weights: model.weights(), packed: &mut packed });
                 let (mut gates, mut dc) = (in_gate_lines(&gates, n), in_lines(&dc, n));
-                kernels.run(TimeStepBackward {
+                kernels.for_columns(n).run(TimeStepBackward {
                     weights: &packed,
                     batch_size: b,
                     t: 0,
-                    dlogits: &in_logit_lines(&dlogits),
+                    dlogits: &in_lines(&dlogits, CLASSES),
                     c: &in_lines(&c, n),
                     tanh_c: &in_lines(&tanh_c, n),
                     gates: &mut gates,
@@ -508,7 +572,12 @@ mod tests {
                 kernels.run(PackForward { weights: model.weights(), packed: &mut packed });
                 let mut found = in_lines(&vec![0.0; 7 * n], n);
                 let mut c = in_lines(&vec![0.0; n], n);
-                kernels.run(Reading { weights: &packed, symbols: &symbols, h: &mut found, c: &mut c });
+                kernels.for_columns(n).run(Reading {
+                    weights: &packed,
+                    symbols: &symbols,
+                    h: &mut found,
+                    c: &mut c,
+                });
                 let found = out_of_lines(&found, n);
                 assert_eq!(bits(&found[n..6 * n]), bits(&expected), "{:?}: {n}", kernels.name());
             }

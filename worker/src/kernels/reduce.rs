@@ -15,16 +15,16 @@ impl Algorithm for SumOfSquares<'_> {
     fn check(&self) {}
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> f64 {
+    fn run<S: Simd>(self, s: S) -> f64 {
         let mut lanes = [0.0_f64; LANES];
         let (sixteens, rest) = self.values.as_chunks::<LANES>();
         for values in sixteens {
             for (lane, &value) in lanes.iter_mut().zip(values) {
-                *lane += f64::from(value) * f64::from(value);
+                *lane = s.add_square(*lane, value);
             }
         }
         for (lane, &value) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(value) * f64::from(value);
+            *lane = s.add_square(*lane, value);
         }
         tree(lanes)
     }

@@ -42,6 +42,8 @@ pub(crate) trait Simd: Copy {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `c - a * b`, rounded once.
     fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `sum + x^2` in f64, which rounds once.
+    fn add_square(self, sum: f64, x: f32) -> f64;
     /// `a` where `a > b`, else `b`; so `b` where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` where `a < b`, else `b`; so `b` where either is NaN.

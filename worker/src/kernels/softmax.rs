@@ -2,28 +2,32 @@
 //! of id within a row is done for sixteen at once.
 
 use super::activation::exp_minus;
-use super::lines::Line;
+use super::lines::{Line, groups};
 use super::simd::{LANES, Simd};
 
 /// Predictions in a row: one for each symbol.
 pub(crate) const CLASSES: usize = 27;
 
-/// Two lines of logits, of which the last five count for nothing.
-pub(super) type Row = [Line; 2];
+/// Lines of a row of logits, planes of many.
+pub(crate) const CLASS_LINES: usize = groups(CLASSES);
+
+/// The bias: two lines, of which the last five count for nothing.
+pub(super) type Bias = [Line; CLASS_LINES];
 
 /// `loss` plus `ln(sum) - (l_label - max)` in nats of each row, in their order. Rows come in as the product h W and go
 /// out as the gradient: `e^(l - max)` times `weight / sum`, less `weight` at the label.
 #[inline(always)]
 pub(super) fn loss<S: Simd>(
     s: S,
-    rows: &mut [Row],
-    bias: &Row,
+    mut rows: [&mut [Line]; CLASS_LINES],
+    bias: &Bias,
     labels: &[u8],
     weight: f32,
     mut loss: f64,
 ) -> f64 {
-    for (rows, labels) in rows.chunks_mut(LANES).zip(labels.chunks(LANES)) {
-        let mut columns = columns(s, rows, bias);
+    for (chunk, labels) in labels.chunks(LANES).enumerate() {
+        let mut rows = rows.each_mut().map(|plane| &mut plane[chunk * LANES..][..labels.len()]);
+        let mut columns = columns(s, rows.each_ref().map(|plane| &**plane), bias);
         let max = max(s, &columns);
         let mut below_max = [0.0; LANES];
         for (lane, &label) in labels.iter().enumerate() {
@@ -43,9 +47,10 @@ pub(super) fn loss<S: Simd>(
         for column in &mut columns[..CLASSES] {
             s.store(s.mul(s.load(&column.0), factor), &mut column.0);
         }
-        put(s, &columns, rows);
-        for (row, &label) in rows.iter_mut().zip(labels) {
-            *of(row, label) -= weight;
+        put(s, &columns, rows.each_mut().map(|plane| &mut **plane));
+        for (row, &label) in labels.iter().enumerate() {
+            let class = usize::from(label);
+            rows[class / LANES][row].0[class % LANES] -= weight;
         }
     }
     loss
@@ -53,8 +58,15 @@ pub(super) fn loss<S: Simd>(
 
 /// The probability that each row, `h W`, gives to its label: `e^(l - max) / sum`.
 #[inline(always)]
-pub(super) fn probabilities<S: Simd>(s: S, rows: &[Row], bias: &Row, labels: &[u8], out: &mut [f32]) {
-    for ((rows, labels), out) in rows.chunks(LANES).zip(labels.chunks(LANES)).zip(out.chunks_mut(LANES)) {
+pub(super) fn probabilities<S: Simd>(
+    s: S,
+    rows: [&[Line]; CLASS_LINES],
+    bias: &Bias,
+    labels: &[u8],
+    out: &mut [f32],
+) {
+    for (chunk, (labels, out)) in labels.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
+        let rows = rows.map(|plane| &plane[chunk * LANES..][..labels.len()]);
         let mut columns = columns(s, rows, bias);
         let max = max(s, &columns);
         let sum = exponentiate(s, &mut columns, max);
@@ -67,19 +79,17 @@ pub(super) fn probabilities<S: Simd>(s: S, rows: &[Row], bias: &Row, labels: &[u
 }
 
 /// Columns of sixteen rows; those beyond the last class count for nothing.
-type Columns = [Line; 2 * LANES];
+type Columns = [Line; CLASS_LINES * LANES];
 
 /// The rows, at most sixteen, plus the bias, as columns; lanes without a row are zero.
 #[inline(always)]
-fn columns<S: Simd>(s: S, rows: &[Row], bias: &Row) -> Columns {
-    let mut columns = [Line::ZERO; 2 * LANES];
-    for (place, columns) in columns.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let bias = s.load(&bias[place].0);
+fn columns<S: Simd>(s: S, rows: [&[Line]; CLASS_LINES], bias: &Bias) -> Columns {
+    let mut columns = [Line::ZERO; CLASS_LINES * LANES];
+    for ((columns, rows), bias) in columns.as_chunks_mut::<LANES>().0.iter_mut().zip(rows).zip(bias) {
+        let bias = s.load(&bias.0);
         let mut square = [s.splat(0.0); LANES];
-        for (lane, values) in square.iter_mut().enumerate() {
-            if let Some(row) = rows.get(lane) {
-                *values = s.add(s.load(&row[place].0), bias);
-            }
+        for (values, row) in square.iter_mut().zip(rows) {
+            *values = s.add(s.load(&row.0), bias);
         }
         for (column, values) in columns.iter_mut().zip(s.transpose(square)) {
             s.store(values, &mut column.0);
@@ -90,17 +100,14 @@ fn columns<S: Simd>(s: S, rows: &[Row], bias: &Row) -> Columns {
 
 /// The reverse, without a bias.
 #[inline(always)]
-fn put<S: Simd>(s: S, columns: &Columns, rows: &mut [Row]) {
-    for (place, columns) in columns.as_chunks::<LANES>().0.iter().enumerate() {
+fn put<S: Simd>(s: S, columns: &Columns, rows: [&mut [Line]; CLASS_LINES]) {
+    for (columns, rows) in columns.as_chunks::<LANES>().0.iter().zip(rows) {
         let mut square = [s.splat(0.0); LANES];
         for (values, column) in square.iter_mut().zip(columns) {
             *values = s.load(&column.0);
         }
-        let square = s.transpose(square);
-        for (lane, &values) in square.iter().enumerate() {
-            if let Some(row) = rows.get_mut(lane) {
-                s.store(values, &mut row[place].0);
-            }
+        for (values, row) in s.transpose(square).into_iter().zip(rows) {
+            s.store(values, &mut row.0);
         }
     }
 }
@@ -127,22 +134,17 @@ fn exponentiate<S: Simd>(s: S, columns: &mut Columns, max: S::V) -> S::V {
     sum
 }
 
-/// The number of one class.
-#[inline(always)]
-fn of(row: &mut Row, class: u8) -> &mut f32 {
-    &mut row[usize::from(class) / LANES].0[usize::from(class) % LANES]
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lines::tests::{in_lines, out_of_lines};
     use super::super::portable::Portable;
     use super::super::simd::Algorithm;
     use super::super::tests::{bits, every_isa, noise};
     use super::*;
 
     struct Loss<'a> {
-        rows: &'a mut [Row],
-        bias: Row,
+        rows: &'a mut [Line],
+        bias: Bias,
         labels: &'a [u8],
         weight: f32,
     }
@@ -154,13 +156,14 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> f64 {
-            loss(s, self.rows, &self.bias, self.labels, self.weight, 0.0)
+            let (low, high) = self.rows.split_at_mut(self.labels.len());
+            loss(s, [low, high], &self.bias, self.labels, self.weight, 0.0)
         }
     }
 
     struct Probabilities<'a> {
-        rows: &'a [Row],
-        bias: Row,
+        rows: &'a [Line],
+        bias: Bias,
         labels: &'a [u8],
         out: &'a mut [f32],
     }
@@ -172,20 +175,14 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self, s: S) {
-            probabilities(s, self.rows, &self.bias, self.labels, self.out);
+            let (low, high) = self.rows.split_at(self.labels.len());
+            probabilities(s, [low, high], &self.bias, self.labels, self.out);
         }
     }
 
-    /// Rows of 27, filled up with what must not count.
-    fn in_lines(values: &[f32]) -> Vec<Row> {
-        let line = |row: &[f32], at: usize| {
-            Line(std::array::from_fn(|lane| row.get(at + lane).copied().unwrap_or(f32::NAN)))
-        };
-        values.chunks(CLASSES).map(|row| [line(row, 0), line(row, LANES)]).collect()
-    }
-
-    fn out_of_lines(rows: &[Row]) -> Vec<f32> {
-        rows.iter().flat_map(|row| [&row[0].0[..], &row[1].0[..CLASSES - LANES]].concat()).collect()
+    fn bias_lines(bias: &[f32]) -> Bias {
+        let lines = in_lines(bias, CLASSES);
+        [lines[0], lines[1]]
     }
 
     /// One prediction, a number at a time: its loss, and its exponentials with their sum.
@@ -205,7 +202,7 @@ mod tests {
     #[test]
     fn loss_gradient_and_probability_are_the_naive_ones_bit_for_bit() {
         let bias = noise(8, CLASSES);
-        let padded = in_lines(&bias)[0];
+        let padded = bias_lines(&bias);
         // The second scale makes probabilities underflow; the loss stays finite.
         for (rows, scale) in [(1, 1.0), (3, 90.0), (50, 5.0)] {
             let logits: Vec<f32> = noise(9, rows * CLASSES).iter().map(|l| l * scale).collect();
@@ -223,14 +220,19 @@ mod tests {
             }
             assert!(expected_loss.is_finite());
             for kernels in every_isa() {
-                let mut gradient = in_lines(&logits);
+                let mut gradient = in_lines(&logits, CLASSES);
                 let loss = kernels.run(Loss { rows: &mut gradient, bias: padded, labels: &labels, weight });
                 assert_eq!(loss.to_bits(), expected_loss.to_bits(), "{:?}: {rows}", kernels.name());
-                assert_eq!(bits(&out_of_lines(&gradient)), bits(&expected), "{:?}: {rows}", kernels.name());
+                assert_eq!(
+                    bits(&out_of_lines(&gradient, CLASSES)),
+                    bits(&expected),
+                    "{:?}: {rows}",
+                    kernels.name()
+                );
 
                 let mut found = vec![f32::NAN; rows];
                 kernels.run(Probabilities {
-                    rows: &in_lines(&logits),
+                    rows: &in_lines(&logits, CLASSES),
                     bias: padded,
                     labels: &labels,
                     out: &mut found,
@@ -242,12 +244,12 @@ mod tests {
 
     #[test]
     fn a_logit_that_is_not_finite_makes_loss_and_probability_so() {
-        let bias = in_lines(&[0.0; CLASSES])[0];
+        let bias = bias_lines(&[0.0; CLASSES]);
         for (place, bad) in [(0, f32::NAN), (13, f32::NAN), (26, f32::NAN), (3, f32::INFINITY)] {
             for kernels in every_isa() {
                 let mut row = [0.5; CLASSES];
                 row[place] = bad;
-                let rows = &mut in_lines(&row);
+                let rows = &mut in_lines(&row, CLASSES);
                 let mut p = [0.0];
                 kernels.run(Probabilities { rows, bias, labels: &[7], out: &mut p });
                 assert!(!p[0].is_finite(), "{:?}: {bad} at {place}", kernels.name());

@@ -4,7 +4,7 @@ use super::flat_mut;
 use super::forward::Activations;
 use super::params::Parameters;
 use crate::kernels::Kernels;
-use crate::kernels::gradient::{InputGradients, KernelGradients};
+use crate::kernels::gradient::{ClassifierGradients, GateGradients};
 use crate::kernels::lines::Line;
 use crate::kernels::pack::PackBackward;
 use crate::kernels::recurrence::TimeStepBackward;
@@ -24,37 +24,36 @@ pub fn backward(
     // 2. and 1. Time step by time step, the last first: what reaches h through the classifier, dlogits W^T, and through the
     // next time step; then the cell.
     kernels.run(PackBackward { weights: parameters.weights(), packed: weights });
-    dc.fill([Line::ZERO]);
+    dc.fill(Line::ZERO);
     for t in (0..t).rev() {
-        kernels.run(TimeStepBackward {
+        kernels.for_columns(nodes).run(TimeStepBackward {
             weights,
             batch_size,
             t,
             dlogits,
-            c: c.as_flattened(),
-            tanh_c: tanh_c.as_flattened(),
+            c,
+            tanh_c,
             gates,
-            dc: dc.as_flattened_mut(),
-            dh: dh.as_flattened_mut(),
+            dc,
+            dh,
         });
     }
 
-    // All rows at once: the kernels of products by products, the input kernel by a scatter, the biases by sums.
-    kernels.run(KernelGradients {
-        nodes,
-        h: h.as_flattened(),
-        gates,
-        dlogits,
-        recurrent_kernel: flat_mut(&mut gradient.recurrent_kernel),
-        classifier: flat_mut(&mut gradient.classifier),
-    });
-    kernels.run(InputGradients {
+    // All rows at once: of what makes the gates' sums, then of the classifier.
+    kernels.for_columns(nodes).run(GateGradients {
         nodes,
         symbols: inputs,
+        h,
         gates,
-        dlogits,
+        recurrent_kernel: flat_mut(&mut gradient.recurrent_kernel),
         input_kernel: flat_mut(&mut gradient.input_kernel),
         bias: flat_mut(&mut gradient.bias),
+    });
+    kernels.run(ClassifierGradients {
+        nodes,
+        h,
+        dlogits,
+        classifier: flat_mut(&mut gradient.classifier),
         classifier_bias: flat_mut(&mut gradient.classifier_bias),
     });
 }

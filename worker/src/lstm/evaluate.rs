@@ -10,6 +10,7 @@ use crate::kernels::lines::{Line, groups, zeros};
 use crate::kernels::pack::{ForwardWeights, PackForward};
 use crate::kernels::recurrence::{Reading, ReadingProducts};
 use crate::kernels::simd::LANES;
+use crate::kernels::softmax::CLASS_LINES;
 
 /// What a probability is clipped to from below.
 const PROBABILITY_MIN: f64 = 1e-10;
@@ -22,11 +23,11 @@ pub struct Evaluator {
     kernels: Kernels,
     weights: ForwardWeights,
     /// `[group][1 + CHUNK]`: the h before the chunk, then that of each character.
-    h: Vec<[Line; 1]>,
+    h: Vec<Line>,
     /// `[group]`.
-    c: Vec<[Line; 1]>,
-    /// `[CHUNK]`.
-    logits: Vec<[Line; 2]>,
+    c: Vec<Line>,
+    /// `[2][CHUNK]`.
+    logits: Vec<Line>,
     probabilities: [f32; CHUNK],
 }
 
@@ -41,7 +42,7 @@ impl Evaluator {
             weights: ForwardWeights::new(nodes)?,
             h: zeros(groups(nodes) * (1 + CHUNK))?,
             c: zeros(groups(nodes))?,
-            logits: zeros(CHUNK)?,
+            logits: zeros(CLASS_LINES * CHUNK)?,
             probabilities: [0.0; CHUNK],
         })
     }
@@ -61,8 +62,8 @@ impl Evaluator {
         assert!(!text.is_empty(), "a validation text has at least one character");
         let Self { kernels, weights, h, c, logits, probabilities } = self;
         kernels.run(PackForward { weights: parameters.weights(), packed: weights });
-        h.fill([Line::ZERO]);
-        c.fill([Line::ZERO]);
+        h.fill(Line::ZERO);
+        c.fill(Line::ZERO);
         let mut sum = 0.0;
         let mut labels = [0; CHUNK];
         for (chunk, symbols) in text.chunks(CHUNK).enumerate() {
@@ -72,13 +73,13 @@ impl Evaluator {
                 *label = text[(chunk * CHUNK + k + 1) % text.len()];
             }
             let probabilities = &mut probabilities[..len];
-            kernels.run(Reading { weights, symbols, h: h.as_flattened_mut(), c: c.as_flattened_mut() });
+            kernels.for_columns(parameters.nodes()).run(Reading { weights, symbols, h, c });
             kernels.run(Probabilities {
                 weights,
-                h: h.as_flattened(),
+                h,
                 first: 1,
                 labels,
-                logits: &mut logits[..len],
+                logits: &mut logits[..CLASS_LINES * len],
                 out: probabilities,
             });
             for &p in &*probabilities {
@@ -101,9 +102,8 @@ impl Evaluator {
         kernels.run(PackForward { weights: parameters.weights(), packed: weights });
         for start in (0..characters).step_by(CHUNK) {
             let characters = CHUNK.min(characters - start);
-            let h = h.as_flattened();
-            kernels.run(ReadingProducts { weights, characters, h });
-            kernels.run(Logits { weights, h, first: 1, out: &mut logits[..characters] });
+            kernels.for_columns(parameters.nodes()).run(ReadingProducts { weights, characters, h });
+            kernels.run(Logits { weights, h, first: 1, out: &mut logits[..CLASS_LINES * characters] });
         }
     }
 }

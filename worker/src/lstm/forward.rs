@@ -6,28 +6,29 @@ use super::OutOfMemory;
 use super::params::Parameters;
 use crate::kernels::Kernels;
 use crate::kernels::classifier::Loss;
-use crate::kernels::lines::{GateLines, Line, groups, zeros};
+use crate::kernels::lines::{GATES, Line, groups, zeros};
 use crate::kernels::pack::{BackwardWeights, ForwardWeights, PackForward};
 use crate::kernels::recurrence::{TimeStepForward, dh_lines};
 use crate::kernels::simd::LANES;
+use crate::kernels::softmax::CLASS_LINES;
 
 /// All that a training step writes beside parameters and gradient; made once, so that a step allocates nothing.
 ///
 /// In the lines of `kernels::lines`: `[group]` is one of the groups of sixteen nodes.
 pub struct Activations {
     /// `[group][(T + 1) B]`: the carried h, then the h of each row. So for c.
-    pub(super) h: Vec<[Line; 1]>,
-    pub(super) c: Vec<[Line; 1]>,
+    pub(super) h: Vec<Line>,
+    pub(super) c: Vec<Line>,
     /// `[group][T B]`.
-    pub(super) tanh_c: Vec<[Line; 1]>,
-    /// `[group][T B]`: i, f, g, o after the forward pass; the gradients of their sums after the backward pass.
-    pub(super) gates: Vec<GateLines>,
-    /// `[T B]`: the gradient by the logits after the forward pass.
-    pub(super) dlogits: Vec<[Line; 2]>,
+    pub(super) tanh_c: Vec<Line>,
+    /// `[gate][group][T B]`: i, f, g, o after the forward pass; the gradients of their sums after the backward pass.
+    pub(super) gates: Vec<Line>,
+    /// `[2][T B]`: the gradient by the logits after the forward pass.
+    pub(super) dlogits: Vec<Line>,
     /// `[group][B]`: what reaches c through the next time step.
-    pub(super) dc: Vec<[Line; 1]>,
-    /// What reaches h, for a panel of nodes.
-    pub(super) dh: Vec<[Line; 1]>,
+    pub(super) dc: Vec<Line>,
+    /// What reaches h, for a team of groups.
+    pub(super) dh: Vec<Line>,
     pub(super) forward_weights: ForwardWeights,
     pub(super) backward_weights: BackwardWeights,
     pub(super) nodes: usize,
@@ -49,8 +50,8 @@ impl Activations {
             h: zeros(lines(rows + b))?,
             c: zeros(lines(rows + b))?,
             tanh_c: zeros(lines(rows))?,
-            gates: zeros(lines(rows))?,
-            dlogits: zeros(rows)?,
+            gates: zeros(lines(rows).saturating_mul(GATES))?,
+            dlogits: zeros(rows.saturating_mul(CLASS_LINES))?,
             dc: zeros(lines(b))?,
             dh: zeros(dh_lines(n, b))?,
             forward_weights: ForwardWeights::new(n)?,
@@ -86,9 +87,9 @@ impl Activations {
         })
     }
 
-    fn number(&self, lines: &[[Line; 1]], row: usize, node: usize) -> f32 {
+    fn number(&self, lines: &[Line], row: usize, node: usize) -> f32 {
         let stride = (self.unrollings + 1) * self.batch_size;
-        lines[node / LANES * stride + row][0].0[node % LANES]
+        lines[node / LANES * stride + row].0[node % LANES]
     }
 
     /// Carries these from now on.
@@ -101,7 +102,7 @@ impl Activations {
             assert_eq!(values.len(), self.batch_size * self.nodes, "a carried state is [B, N]");
             for (row, values) in values.chunks_exact(self.nodes).enumerate() {
                 for (group, values) in values.chunks(LANES).enumerate() {
-                    lines[group * stride + row][0].0[..values.len()].copy_from_slice(values);
+                    lines[group * stride + row].0[..values.len()].copy_from_slice(values);
                 }
             }
         }
@@ -133,18 +134,18 @@ pub fn forward(
     // 1. Time step by time step: the recurrent product of all gates, then the cell.
     kernels.run(PackForward { weights: parameters.weights(), packed: weights });
     for (t, symbols) in inputs.chunks_exact(b).enumerate() {
-        kernels.run(TimeStepForward {
+        kernels.for_columns(activations.nodes).run(TimeStepForward {
             weights,
             t,
             symbols,
-            h: h.as_flattened_mut(),
-            c: c.as_flattened_mut(),
-            tanh_c: tanh_c.as_flattened_mut(),
+            h,
+            c,
+            tanh_c,
             gates,
         });
     }
 
     // 2. All rows at once: logits = h W + b, and their loss.
     let weight = (1.0 / (t * b) as f64) as f32;
-    kernels.run(Loss { weights, h: h.as_flattened(), first: b, labels, weight, dlogits })
+    kernels.run(Loss { weights, h, first: b, labels, weight, dlogits })
 }
