@@ -9,7 +9,7 @@ use crate::id::{ContentHash, NumericsVersion, RunKey};
 use crate::settings::TrainingSettings;
 
 /// What this build's bits are promised under: raised whenever any run's bits change (`worker/tests/numerics.toml`).
-pub const NUMERICS: NumericsVersion = NumericsVersion::new(2);
+pub const NUMERICS: NumericsVersion = NumericsVersion::new(3);
 
 /// What runs whose perplexities may stand in one table have in common: everything that moves bits but shape and seed.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -178,7 +178,7 @@ mod tests {
         others[8].family.training.clip_norm = 1.0;
         others[9].family.training.decay_steps = 1;
         let mut newer = run;
-        newer.family.numerics = NumericsVersion::new(2);
+        newer.family.numerics = NumericsVersion::new(3);
         others.extend([newer, run]);
         let keys: std::collections::BTreeSet<RunKey> = others.iter().map(Run::key).collect();
         assert_eq!(keys.len(), 12);

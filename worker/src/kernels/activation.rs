@@ -3,24 +3,25 @@
 //! Coefficients: interpolation at Chebyshev nodes of the interval named, in rational arithmetic, rounded to f32.
 //! The bounds are in units in the last place of the f32 nearest to the true value; the tests below hold them.
 
-use super::simd::Simd;
-
-/// Added to a number below 2^21 in magnitude and subtracted again, it leaves the nearest whole one, ties to even.
-const ROUNDER: f32 = 12_582_912.0;
+use super::simd::{ROUNDER, Simd};
 
 /// `e^x = 1 + x + C[0] x^2 + .. + C[4] x^6` for |x| <= ln 2 / 2, with a little to spare: relative error below 3e-9.
 const C: [f32; 5] = [0.5, 0.166_665_78, 0.041_666_556, 0.008_363_174, 0.001_392_617_7];
 
-/// `e^-x` within 1 ulp up to 87, within the smallest subnormal above that; 0 above 104, infinite below -88.73.
+/// Beyond it in either direction `e^-x` is what it is here: twice that far it would be no normal number.
+const EXP_MAX: f32 = 87.33;
+
+/// `e^-x` within 1 ulp for |x| <= 87.33, and beyond as if x were that: within the smallest normal number of the truth
+/// above, far below it below.
 #[inline(always)]
 pub(super) fn exp_minus<S: Simd>(s: S, x: S::V) -> S::V {
     /// ln 2 rounded to f32, and what that left.
     const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_3e-9];
-    // Beyond either the result is known already; NaN passes both.
-    let x = s.max(s.splat(-89.0), x);
-    let x = s.min(s.splat(105.0), x);
-    let n = s.fnma(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUNDER));
-    let n = s.sub(n, s.splat(ROUNDER));
+    // NaN passes both.
+    let x = s.max(s.splat(-EXP_MAX), x);
+    let x = s.min(s.splat(EXP_MAX), x);
+    let shifter = s.fnma(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUNDER));
+    let n = s.sub(shifter, s.splat(ROUNDER));
     // e^-x = 2^n e^-r
     let r = s.fma(n, s.splat(LN_2[0]), x);
     let r = s.fma(n, s.splat(LN_2[1]), r);
@@ -30,7 +31,7 @@ pub(super) fn exp_minus<S: Simd>(s: S, x: S::V) -> S::V {
     let e = s.fma(e, r, s.splat(C[0]));
     let e = s.fma(e, r, s.splat(-1.0));
     let e = s.fma(e, r, s.splat(1.0));
-    s.scale(e, n)
+    s.scale(e, shifter)
 }
 
 /// `1 / (1 + e^-x)` within 2.5 ulp; where the result is subnormal, within the smallest normal.
@@ -48,8 +49,8 @@ pub(super) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     // From 9.02 on the result rounds to 1; NaN passes both.
     let x = s.max(s.splat(-10.0), x);
     let x = s.min(s.splat(10.0), x);
-    let n = s.fma(x, s.splat(2.0 * std::f32::consts::LOG2_E), s.splat(ROUNDER));
-    let n = s.sub(n, s.splat(ROUNDER));
+    let shifter = s.fma(x, s.splat(2.0 * std::f32::consts::LOG2_E), s.splat(ROUNDER));
+    let n = s.sub(shifter, s.splat(ROUNDER));
     // e^2x = 2^n e^2r; the polynomial above for 2r, without its 1.
     let r = s.fnma(n, s.splat(HALF_LN_2), x);
     let e = s.fma(s.splat(64.0 * C[4]), r, s.splat(32.0 * C[3]));
@@ -59,8 +60,9 @@ pub(super) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let e = s.fma(e, r, s.splat(2.0));
     let e = s.mul(e, r);
     // 2^n (e^2r - 1) + (2^n - 1)
-    let power = s.exp2_whole(n);
-    let e = s.fma(power, e, s.sub(power, s.splat(1.0)));
+    let one = s.splat(1.0);
+    let power = s.scale(one, shifter);
+    let e = s.fma(power, e, s.sub(power, one));
     s.div(e, s.add(e, s.splat(2.0)))
 }
 
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn exp_sigmoid_and_tanh_keep_their_bounds() {
         let kernels = Kernels::detect();
-        let exp = worst(kernels, Function::ExpMinus, 88.72, stride());
+        let exp = worst(kernels, Function::ExpMinus, EXP_MAX, stride());
         let sigmoid = worst(kernels, Function::Sigmoid, 128.0, stride());
         let tanh = worst(kernels, Function::Tanh, 128.0, stride());
         eprintln!("exp: {exp} ulp, sigmoid: {sigmoid} ulp, tanh: {tanh} ulp");
@@ -180,10 +182,17 @@ mod tests {
         let x: [f32; LANES] = x.try_into().expect("twice eight are sixteen");
         for kernels in crate::kernels::tests::every_isa() {
             let exp = apply(kernels, Function::ExpMinus, x);
-            assert_eq!(exp[..4], [f32::INFINITY, 0.0, 1.0, 1.0]);
-            assert_eq!(exp[5..8], [f32::INFINITY, 0.0, 0.0]);
+            let ends = apply(
+                kernels,
+                Function::ExpMinus,
+                [EXP_MAX, -EXP_MAX].repeat(8).try_into().expect("sixteen"),
+            );
+            assert!(ends[0] >= f32::MIN_POSITIVE && ends[1].is_finite(), "normal numbers: {ends:?}");
+            assert_eq!(exp[..4], [ends[1], ends[0], 1.0, 1.0]);
+            assert_eq!(exp[5..8], [ends[1], ends[0], ends[0]]);
             let sigmoid = apply(kernels, Function::Sigmoid, x);
-            assert_eq!(sigmoid[..4], [0.0, 1.0, 0.5, 0.5]);
+            assert_eq!(sigmoid[1..4], [1.0, 0.5, 0.5]);
+            assert!(sigmoid[0] > 0.0 && sigmoid[0] < 1.5 * f32::MIN_POSITIVE);
             let tanh = apply(kernels, Function::Tanh, x);
             assert_eq!(tanh[..4], [-1.0, 1.0, 0.0, 0.0]);
             assert!(exp[4].is_nan() && sigmoid[4].is_nan() && tanh[4].is_nan());

@@ -2,11 +2,11 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_castpd_ps, _mm256_castps_pd,
-    _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps,
+    _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_div_ps, _mm256_fmadd_ps,
     _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
     _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_slli_epi32, _mm256_srai_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
-    _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd, _mm256_unpacklo_ps,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps,
+    _mm256_unpacklo_pd, _mm256_unpacklo_ps,
 };
 
 use super::simd::{Algorithm, LANES, Simd};
@@ -104,20 +104,11 @@ fn transpose_quads(rows: [__m256; 4]) -> [__m256; 4] {
     ]
 }
 
-/// 2^n.
+/// The lowest bits of `shifter` are n: added to the exponent.
 #[inline(always)]
-fn exp2_half(n: __m256i) -> __m256 {
-    let biased = avx2!(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
-    avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
-}
-
-/// In two steps, the first of which is exact: 2^n itself may be no f32.
-#[inline(always)]
-fn scale_half(x: __m256, n: __m256) -> __m256 {
-    let n = avx2!(_mm256_cvtps_epi32(n));
-    let half = avx2!(_mm256_srai_epi32::<1>(n));
-    let rest = avx2!(_mm256_sub_epi32(n, half));
-    avx2!(_mm256_mul_ps(_mm256_mul_ps(x, exp2_half(half)), exp2_half(rest)))
+fn scale_half(x: __m256, shifter: __m256) -> __m256 {
+    let n = avx2!(_mm256_slli_epi32::<23>(_mm256_castps_si256(shifter)));
+    avx2!(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), n)))
 }
 
 impl<const H: usize> Simd for Avx2<H> {
@@ -240,19 +231,10 @@ impl<const H: usize> Simd for Avx2<H> {
     }
 
     #[inline(always)]
-    fn scale(self, x: V<H>, n: V<H>) -> V<H> {
+    fn scale(self, x: V<H>, shifter: V<H>) -> V<H> {
         let mut halves = x;
         for half in 0..H {
-            halves[half] = scale_half(x[half], n[half]);
-        }
-        halves
-    }
-
-    #[inline(always)]
-    fn exp2_whole(self, n: V<H>) -> V<H> {
-        let mut halves = n;
-        for half in &mut halves {
-            *half = exp2_half(avx2!(_mm256_cvtps_epi32(*half)));
+            halves[half] = scale_half(x[half], shifter[half]);
         }
         halves
     }

@@ -1,10 +1,11 @@
 //! The lane operations in AVX-512F: one register.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_div_ps, _mm512_fmadd_ps,
-    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps,
-    _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __mmask16, _mm512_add_epi32, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::simd::{Algorithm, LANES, Simd};
@@ -162,13 +163,10 @@ impl Simd for Avx512 {
         columns
     }
 
+    // The lowest bits of `shifter` are n: added to the exponent.
     #[inline(always)]
-    fn scale(self, x: __m512, n: __m512) -> __m512 {
-        avx512f!(_mm512_scalef_ps(x, n))
-    }
-
-    #[inline(always)]
-    fn exp2_whole(self, n: __m512) -> __m512 {
-        avx512f!(_mm512_scalef_ps(_mm512_set1_ps(1.0), n))
+    fn scale(self, x: __m512, shifter: __m512) -> __m512 {
+        let n = avx512f!(_mm512_slli_epi32::<23>(_mm512_castps_si512(shifter)));
+        avx512f!(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), n)))
     }
 }

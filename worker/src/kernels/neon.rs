@@ -1,9 +1,9 @@
 //! The lane operations in NEON: four registers of four lanes.
 
 use std::arch::aarch64::{
-    float32x4_t, int32x4_t, vaddq_f32, vaddq_s32, vbslq_f32, vcgtq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32,
-    vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vfmsq_f32, vld1q_f32, vmulq_f32, vreinterpretq_f32_s32, vshlq_n_s32,
-    vshrq_n_s32, vst1q_f32, vsubq_f32, vsubq_s32,
+    float32x4_t, vaddq_f32, vaddq_s32, vbslq_f32, vcgtq_f32, vcltq_f32, vdivq_f32, vdupq_n_f32, vfmaq_f32,
+    vfmsq_f32, vld1q_f32, vmulq_f32, vreinterpretq_f32_s32, vreinterpretq_s32_f32, vshlq_n_s32, vst1q_f32,
+    vsubq_f32,
 };
 
 use super::simd::{Algorithm, LANES, Simd};
@@ -54,26 +54,12 @@ fn min_quarter(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     vbslq_f32(vcltq_f32(a, b), a, b)
 }
 
-/// 2^n.
+/// The lowest bits of `shifter` are n: added to the exponent.
 #[inline]
 #[target_feature(enable = "neon")]
-fn exp2(n: int32x4_t) -> float32x4_t {
-    vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127))))
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
-fn exp2_quarter(n: float32x4_t) -> float32x4_t {
-    exp2(vcvtnq_s32_f32(n))
-}
-
-/// In two steps, the first of which is exact: 2^n itself may be no f32.
-#[inline]
-#[target_feature(enable = "neon")]
-fn scale_quarter(x: float32x4_t, n: float32x4_t) -> float32x4_t {
-    let n = vcvtnq_s32_f32(n);
-    let half = vshrq_n_s32::<1>(n);
-    vmulq_f32(vmulq_f32(x, exp2(half)), exp2(vsubq_s32(n, half)))
+fn scale_quarter(x: float32x4_t, shifter: float32x4_t) -> float32x4_t {
+    let n = vshlq_n_s32::<23>(vreinterpretq_s32_f32(shifter));
+    vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), n))
 }
 
 impl Simd for Neon {
@@ -172,12 +158,7 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn scale(self, x: V, n: V) -> V {
-        quarters!(scale_quarter(x, n))
-    }
-
-    #[inline(always)]
-    fn exp2_whole(self, n: V) -> V {
-        quarters!(exp2_quarter(n))
+    fn scale(self, x: V, shifter: V) -> V {
+        quarters!(scale_quarter(x, shifter))
     }
 }

@@ -98,23 +98,9 @@ impl Simd for Portable {
         each(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] })
     }
 
+    // The lowest bits of `shifter` are n: added to the exponent.
     #[inline(always)]
-    fn scale(self, x: V, n: V) -> V {
-        // In two steps, the first of which is exact: 2^n itself may be no f32.
-        each(|lane| {
-            let n = n[lane] as i32;
-            x[lane] * exp2(n >> 1) * exp2(n - (n >> 1))
-        })
+    fn scale(self, x: V, shifter: V) -> V {
+        each(|lane| f32::from_bits(x[lane].to_bits().wrapping_add(shifter[lane].to_bits() << 23)))
     }
-
-    #[inline(always)]
-    fn exp2_whole(self, n: V) -> V {
-        each(|lane| exp2(n[lane] as i32))
-    }
-}
-
-/// 2^n.
-#[inline(always)]
-fn exp2(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }

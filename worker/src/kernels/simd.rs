@@ -4,6 +4,9 @@
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
+/// Added to a number below 2^21 in magnitude it leaves the nearest whole one, ties to even, in the lowest bits.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
+
 /// One instruction set. A value of it is the proof that the processor has it.
 ///
 /// Each operation acts on sixteen lanes of f32, rounds once, to nearest, ties to even, and keeps subnormals.
@@ -48,10 +51,9 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` where `a < b`, else `b`; so `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `x * 2^n` for whole n from -152 to 129, rounded once, for |x| from 1/2 to 2; any number for others and NaN.
-    fn scale(self, x: Self::V, n: Self::V) -> Self::V;
-    /// 2^n for whole n from -126 to 127; any number for others and NaN.
-    fn exp2_whole(self, n: Self::V) -> Self::V;
+    /// `x * 2^n` where `shifter` is [`ROUNDER`] + n, for whole n of at most 2^7 in magnitude, `x` and the product being
+    /// normal numbers: no rounding is left to do. NaN where both are, as arithmetic makes it; any number for others.
+    fn scale(self, x: Self::V, shifter: Self::V) -> Self::V;
 
     /// Rows for columns.
     #[inline(always)]

@@ -45,6 +45,14 @@ pub enum WeightsError {
         /// The model's nodes.
         nodes: usize,
     },
+    /// Infinite, or not a number at all.
+    #[error("number {index} of tensor `{name}` is not finite")]
+    NotFinite {
+        /// Its name.
+        name: &'static str,
+        /// Which, from 0, in the order of the file.
+        index: usize,
+    },
     /// They do not fit into memory.
     #[error(transparent)]
     OutOfMemory(#[from] super::OutOfMemory),
@@ -132,7 +140,10 @@ fn read(
     for (value, &bytes) in values.iter_mut().zip(view.data().as_chunks().0) {
         *value = f32::from_le_bytes(bytes);
     }
-    Ok(())
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(WeightsError::NotFinite { name, index }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +192,11 @@ mod tests {
         assert!(matches!(double, WeightsError::Dtype { name: BIAS, found: Dtype::F64 }), "{double}");
         let transposed = refused(&file(|tensors| tensors[0].2 = vec![27, 8]));
         assert!(matches!(transposed, WeightsError::Shape { name: INPUT_KERNEL, .. }), "{transposed}");
+        let mut infinite = file(|_| ());
+        let last = infinite.len() - 4;
+        infinite[last..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        let infinite = refused(&infinite);
+        assert!(matches!(infinite, WeightsError::NotFinite { .. }), "{infinite}");
         let of_two = Parameters::from_safetensors(&file(|_| ()), 3).expect_err("a model of two nodes");
         let expected = "tensor `lstm.weight_ih_l0` is [8, 27]; a model of 3 nodes has [12, 27]";
         assert_eq!(of_two.to_string(), expected);
