@@ -1,0 +1,66 @@
+//! What survives the death of a coordinator: records that were committed, and bytes that were stored whole.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use slalom_common::id::{ContentHash, RunKey, StoreId};
+use slalom_coordinator::scheduler::record::Record;
+use slalom_coordinator::store::memory::MemoryStore;
+use slalom_coordinator::store::{Stamped, Store, StoreError};
+
+/// How the disk is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Health {
+    Sound,
+    /// No commit finds room.
+    Full,
+    /// The next commit fails in a way after which nothing is known.
+    Failing,
+}
+
+/// A store in memory with the faults of a disk. A commit is here whole or not at all; one that a crash cuts off was never asked
+/// of it, or never answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    store: MemoryStore,
+    pub(crate) health: Health,
+    /// Checkpoints by the hash of what they were when they were stored.
+    pub(crate) blobs: BTreeMap<ContentHash, Vec<u8>>,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Self {
+        let store = MemoryStore::new(StoreId::new(0x5EED));
+        Self { store, health: Health::Sound, blobs: BTreeMap::new() }
+    }
+}
+
+impl Store for Disk {
+    fn id(&self) -> StoreId {
+        self.store.id()
+    }
+
+    fn append(&mut self, batch: &[Record], at: SystemTime) -> Result<(), StoreError> {
+        match self.health {
+            Health::Sound => self.store.append(batch, at),
+            Health::Full => Err(StoreError::DiskFull(PathBuf::from("disk"))),
+            Health::Failing => {
+                self.health = Health::Sound;
+                Err(StoreError::Io {
+                    path: PathBuf::from("disk"),
+                    source: io::Error::other("a failed sector"),
+                })
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+        self.store.load()
+    }
+
+    fn history(&mut self, run: &RunKey) -> Result<Vec<Stamped>, StoreError> {
+        self.store.history(run)
+    }
+}
