@@ -40,6 +40,15 @@ fn hold(is_held: bool, invariant: &'static str, found: impl FnOnce() -> String) 
     if is_held { Ok(()) } else { Err(Violation { invariant, found: found() }) }
 }
 
+/// What the world is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Conditions {
+    /// Something goes wrong, or has a moment ago.
+    Unsettled,
+    /// Nothing does, and nobody is away any more.
+    Settled,
+}
+
 #[derive(Clone, Debug)]
 struct Granted {
     run: RunKey,
@@ -203,7 +212,20 @@ impl Checker {
 
     // What is durable.
 
-    pub(crate) fn on_committed(&mut self, now: Moment, records: &[Record]) -> Checked {
+    pub(crate) fn on_committed(
+        &mut self,
+        now: Moment,
+        records: &[Record],
+        conditions: Conditions,
+    ) -> Checked {
+        if conditions == Conditions::Settled {
+            for record in records {
+                if let Record::LeaseEnded { lease, end: End::Expired { silent }, .. } = record {
+                    let found = format!("lease {lease} expired after {silent:?}, and nothing goes wrong");
+                    return Err(Violation { invariant: "L1", found });
+                }
+            }
+        }
         records.iter().try_for_each(|record| self.on_record(now, record))
     }
 

@@ -7,7 +7,8 @@ use slalom_common::id::Incarnation;
 use slalom_common::message::{CoordinatorMessage, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::NUMERICS;
-use slalom_coordinator::scheduler::effect::{Effect, Effects};
+use slalom_coordinator::batch::{AtOnce, Batch, Promises};
+use slalom_coordinator::scheduler::effect::Effect;
 use slalom_coordinator::scheduler::event::{Event, RequestId, StreamId};
 use slalom_coordinator::scheduler::order::Serve;
 use slalom_coordinator::scheduler::record::Record;
@@ -15,7 +16,7 @@ use slalom_coordinator::scheduler::{Scheduler, Settings};
 use slalom_coordinator::service::session::{Heard, Session};
 use slalom_coordinator::store::Store as _;
 
-use crate::checker::{Checked, Violation};
+use crate::checker::{Checked, Conditions, Violation};
 use crate::network::{Carried, ConnectionId, Way};
 use crate::people::{Ask, CallId};
 use crate::planted::{self, Bug};
@@ -44,7 +45,7 @@ pub(crate) struct Process {
     connections: BTreeMap<StreamId, (ConnectionId, Incarnation)>,
     inbox: Vec<Event>,
     /// What is being committed, and what waits for that.
-    committing: Option<Batch>,
+    committing: Option<Commit>,
     calls: BTreeMap<RequestId, CallId>,
     next_id: u64,
     wakes_at: Option<Moment>,
@@ -56,11 +57,12 @@ struct Stream {
     joined: Option<(StreamId, Incarnation)>,
 }
 
-#[derive(Debug, Default)]
-struct Batch {
+/// A batch on its way to the disk.
+#[derive(Debug)]
+struct Commit {
     decided: Moment,
     records: Vec<Record>,
-    after_commit: Vec<Effect>,
+    promises: Promises,
 }
 
 impl Process {
@@ -71,6 +73,11 @@ impl Process {
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// Whether all that has come in is durable and answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.committing.is_none()
     }
 
     pub(crate) fn listens(&self, connection: ConnectionId) -> bool {
@@ -117,10 +124,10 @@ impl World {
         let Some(process) = self.coordinator.process.take() else { return Ok(()) };
         let life = self.coordinator.life;
         self.say(|_| format!("coordinator {life} is killed"));
-        if let Some(batch) = process.committing
+        if let Some(commit) = process.committing
             && self.dice.chance(50)
         {
-            self.commit(&batch)?;
+            self.commit(&commit)?;
         }
         for connection in process.sessions.into_keys() {
             self.break_connection(connection);
@@ -131,15 +138,20 @@ impl World {
     }
 
     /// Whether the commit is durable; if it is not, it may be tried again.
-    fn commit(&mut self, batch: &Batch) -> Result<bool, Violation> {
+    fn commit(&mut self, commit: &Commit) -> Result<bool, Violation> {
         // The time of day is for people: it may be anything (I16).
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.dice.below(1 << 41));
-        match self.disk.append(&batch.records, at) {
+        match self.disk.append(&commit.records, at) {
             Ok(()) => {
-                for record in &batch.records {
+                for record in &commit.records {
                     self.say(|_| format!("  durable: {}", crate::history::of_record(record)));
                 }
-                self.checker.on_committed(batch.decided, &batch.records)?;
+                let conditions = if self.is_settled_since(commit.decided) {
+                    Conditions::Settled
+                } else {
+                    Conditions::Unsettled
+                };
+                self.checker.on_committed(commit.decided, &commit.records, conditions)?;
                 Ok(true)
             }
             Err(error) if error.may_pass() => Ok(false),
@@ -155,21 +167,21 @@ impl World {
         if self.coordinator.life != life {
             return Ok(());
         }
-        let Some(batch) = self.coordinator.process.as_mut().and_then(|process| process.committing.take())
+        let Some(commit) = self.coordinator.process.as_mut().and_then(|process| process.committing.take())
         else {
             return Ok(());
         };
-        if !self.commit(&batch)? {
+        if !self.commit(&commit)? {
             if std::mem::take(&mut self.fail_coordinator) {
                 return self.kill_coordinator();
             }
             if let Some(process) = &mut self.coordinator.process {
-                process.committing = Some(batch);
+                process.committing = Some(commit);
             }
             self.later(COMMIT_RETRY, Happening::CommitEnds { life });
             return Ok(());
         }
-        self.leave(batch.after_commit)?;
+        self.leave(commit.promises.made_good())?;
         if let Some(process) = &self.coordinator.process {
             self.checker.on_state(&process.scheduler)?;
         }
@@ -191,7 +203,7 @@ impl World {
         if process.committing.is_some() {
             return Ok(());
         }
-        let mut batch = Batch { decided: now, ..Batch::default() };
+        let mut batch = Batch::default();
         let mut at_once = Vec::new();
         let local = process.local(now);
         let inbox = std::mem::take(&mut process.inbox);
@@ -202,20 +214,24 @@ impl World {
         if process.scheduler.next_deadline() <= local {
             self.handle(local, Event::Tick, &mut batch, &mut at_once);
         }
-        self.leave(at_once)?;
-        if self.planted == Some(Bug::AcknowledgesBeforeCommit) {
-            let early = std::mem::take(&mut batch.after_commit);
-            self.leave(early)?;
+        for effect in at_once {
+            match effect {
+                AtOnce::Announce(_) => (),
+                AtOnce::Close { stream } => self.close_stream(stream),
+            }
         }
         let life = self.coordinator.life;
-        if batch.records.is_empty() {
-            self.leave(batch.after_commit)?;
+        let (records, promises) = batch.close();
+        let promises = if self.planted == Some(Bug::AcknowledgesBeforeCommit) {
+            self.leave(promises.made_good())?;
+            Promises::default()
         } else {
-            let after = self.dice.millis(0..=self.weather.commit_ms);
-            if let Some(process) = &mut self.coordinator.process {
-                process.committing = Some(batch);
-            }
-            self.later(after, Happening::CommitEnds { life });
+            promises
+        };
+        if records.is_empty() {
+            self.leave(promises.made_good())?;
+        } else {
+            self.begin_commit(Commit { decided: now, records, promises });
         }
         let Some(process) = &mut self.coordinator.process else { return Ok(()) };
         let deadline = process.origin + process.scheduler.next_deadline().since(Moment::default());
@@ -226,12 +242,20 @@ impl World {
         if self.inbox_waits() { self.turn_coordinator() } else { Ok(()) }
     }
 
+    fn begin_commit(&mut self, commit: Commit) {
+        let after = self.dice.millis(0..=self.weather.commit_ms);
+        if let Some(process) = &mut self.coordinator.process {
+            process.committing = Some(commit);
+        }
+        self.later(after, Happening::CommitEnds { life: self.coordinator.life });
+    }
+
     fn inbox_waits(&self) -> bool {
         let process = self.coordinator.process.as_ref();
         process.is_some_and(|process| process.committing.is_none() && !process.inbox.is_empty())
     }
 
-    fn handle(&mut self, local: Moment, event: Event, batch: &mut Batch, at_once: &mut Vec<Effect>) {
+    fn handle(&mut self, local: Moment, event: Event, batch: &mut Batch, at_once: &mut Vec<AtOnce>) {
         let Some(process) = &mut self.coordinator.process else { return };
         match &event {
             Event::WorkerJoined { hello, .. } => self.checker.on_heard(self.now, hello.incarnation),
@@ -253,7 +277,7 @@ impl World {
         {
             let mut effects = process.scheduler.handle(local, perverted);
             effects.after_commit.retain(|effect| !planted::acknowledges_nothing(effect));
-            batch.take(effects, at_once);
+            at_once.extend(batch.take(effects));
         }
         let mut effects = process.scheduler.handle(local, event);
         if self.planted == Some(Bug::ResumesPastMilestone) {
@@ -263,7 +287,7 @@ impl World {
                 }
             }
         }
-        batch.take(effects, at_once);
+        at_once.extend(batch.take(effects));
     }
 
     /// Carries effects out.
@@ -368,6 +392,7 @@ impl World {
 
     /// A person's call arrives.
     pub(crate) fn on_call_arrives(&mut self, call: CallId) -> Checked {
+        self.people.under_way -= 1;
         let ask = self.people.calls[call.0].ask.clone();
         let Some(process) = &mut self.coordinator.process else { return Ok(()) };
         let request = RequestId(process.fresh_id());
@@ -378,14 +403,5 @@ impl World {
             Ask::Retry(sweep) => Event::Retry { request, sweep },
         });
         self.turn_coordinator()
-    }
-}
-
-impl Batch {
-    fn take(&mut self, effects: Effects, at_once: &mut Vec<Effect>) {
-        let Effects { records, now, after_commit } = effects;
-        self.records.extend(records);
-        self.after_commit.extend(after_commit);
-        at_once.extend(now);
     }
 }

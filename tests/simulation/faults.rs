@@ -73,7 +73,7 @@ impl Weather {
         Self {
             faults,
             strike_within_ms: *dice.pick(&[800, 3_000, 8_000, 20_000]).expect("there are some"),
-            storm: dice.millis(5_000..=60_000),
+            storm: dice.millis(5_000..=90_000),
             delay_ms: *dice.pick(&[2, 20, 200, 1_000]).expect("there are some"),
             slow_percent: *dice.pick(&[0, 0, 1, 5]).expect("there are some"),
             commit_ms: *dice.pick(&[1, 10, 100, 1_000]).expect("there are some"),

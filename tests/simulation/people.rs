@@ -43,6 +43,8 @@ pub(crate) struct Call {
 pub(crate) struct People {
     pub(crate) sweeps: Vec<Sweep>,
     pub(crate) calls: Vec<Call>,
+    /// Copies of calls that have not arrived yet.
+    pub(crate) under_way: u64,
 }
 
 impl People {
@@ -51,7 +53,7 @@ impl People {
         let count = dice.within(1..=3) as usize;
         let first_seed = dice.below(1_000_000);
         let sweeps = names[..count].iter().map(|name| sweep(dice, name, first_seed, max_attempts)).collect();
-        Self { sweeps, calls: Vec::new() }
+        Self { sweeps, calls: Vec::new(), under_way: 0 }
     }
 
     /// What one of them asks for next.
@@ -74,7 +76,7 @@ impl People {
 /// A few tiny runs of one family: other sweeps have some of the same.
 fn sweep(dice: &mut Dice, name: &str, first_seed: u64, max_attempts: u32) -> Sweep {
     let mut some = |of: &[u64]| {
-        let count = dice.within(1..=of.len().min(2) as u64);
+        let count = dice.within(1..=of.len().min(3) as u64);
         let first = dice.below(of.len() as u64 - count + 1) as usize;
         Axis::new(of[first..first + count as usize].to_vec()).expect("rising values")
     };

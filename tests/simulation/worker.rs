@@ -176,7 +176,7 @@ impl World {
     pub(crate) fn on_drain_cut_short(&mut self, worker: WorkerIndex, id: ProcessId) -> Checked {
         let Some(process) = self.process(worker, id) else { return Ok(()) };
         let since = process.drains_since.unwrap_or_default();
-        if self.is_calm_since(since) {
+        if self.is_settled_since(since) {
             let found = format!("hill-{} did not get rid of its leases within {DRAIN_WITHIN:?}", worker.0);
             return Err(Violation { invariant: "L1", found });
         }

@@ -12,7 +12,7 @@ use slalom_common::moment::Moment;
 use slalom_worker::agent::session::{SlotId, SlotNews};
 
 use crate::checker::{Checked, Checker, Violation};
-use crate::coordinator::{Coordinator, LEASE};
+use crate::coordinator::{self, Coordinator, LEASE};
 use crate::dice::Dice;
 use crate::disk::{Disk, Health};
 use crate::faults::{Fault, Weather};
@@ -28,6 +28,9 @@ const MAX_ATTEMPTS: u32 = 3;
 
 /// A stream that nothing passes through is given up by both ends within this.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// After the storm every dead stream is noticed within this, and every worker has had time to come back.
+const SETTLED_WITHIN: Duration = Duration::from_secs(40);
 
 /// Once nothing goes wrong any more, a sweep of a few runs of a few steps is over within this, whatever the storm left behind.
 const OVER_WITHIN: Duration = Duration::from_secs(1_200);
@@ -63,7 +66,7 @@ pub(crate) enum Happening {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Storm,
-    Calm { since: Moment },
+    Calm,
     Draining { since: Moment },
     Over,
 }
@@ -76,6 +79,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) weather: Weather,
     phase: Phase,
+    calm_since: Option<Moment>,
     pub(crate) coordinator: Coordinator,
     /// The process has been told that its disk failed, and is about to end.
     pub(crate) fail_coordinator: bool,
@@ -117,6 +121,7 @@ impl World {
             dice,
             weather,
             phase: Phase::Storm,
+            calm_since: None,
             coordinator: Coordinator::default(),
             fail_coordinator: false,
             disk: Disk::new(),
@@ -352,10 +357,10 @@ impl World {
         let Some(name) = self.dice.pick(&names).copied() else { return };
         let Some(bytes) = self.disk.blobs.get_mut(&name) else { return };
         let place = self.dice.below(bytes.len() as u64) as usize;
-        if self.dice.chance(50) {
-            bytes.truncate(place);
-        } else {
-            bytes[place] ^= 1 << self.dice.below(8);
+        let bit = 1 << self.dice.below(8);
+        match bytes.get_mut(place) {
+            Some(byte) if self.dice.chance(50) => *byte ^= bit,
+            Some(_) | None => bytes.truncate(place),
         }
     }
 
@@ -399,6 +404,7 @@ impl World {
         self.say(|world| format!("\"{}\" is asked", world.people.calls[call.0].ask));
         for _ in 0..self.copies() {
             let after = self.delay();
+            self.people.under_way += 1;
             self.later(after, Happening::CallArrives { call });
         }
         let after = self.dice.millis(1_000..=5_000);
@@ -428,18 +434,15 @@ impl World {
         self.phase != Phase::Storm
     }
 
-    /// Whether nothing has gone wrong from then on.
-    pub(crate) fn is_calm_since(&self, then: Moment) -> bool {
-        match self.phase {
-            Phase::Storm => false,
-            Phase::Calm { since } => since <= then,
-            Phase::Draining { .. } | Phase::Over => true,
-        }
+    /// Whether nothing has gone wrong since then, and what went wrong before has been noticed by everybody.
+    pub(crate) fn is_settled_since(&self, then: Moment) -> bool {
+        self.calm_since.is_some_and(|calm| calm + SETTLED_WITHIN <= then)
     }
 
     fn end_storm(&mut self) {
         self.say(|world| format!("-- nothing goes wrong any more: {}", world.checker.standing()));
-        self.phase = Phase::Calm { since: self.now };
+        self.phase = Phase::Calm;
+        self.calm_since = Some(self.now);
         self.network.heal();
         self.disk.health = Health::Sound;
         self.coordinator.frozen_until = Moment::default();
@@ -462,14 +465,18 @@ impl World {
     fn move_on(&mut self) -> Checked {
         match self.phase {
             Phase::Storm | Phase::Over => Ok(()),
-            Phase::Calm { since } => {
-                if self.now.since(since) > OVER_WITHIN {
+            Phase::Calm => {
+                if self.calm_since.is_some_and(|since| self.now.since(since) > OVER_WITHIN) {
                     let found = format!("{OVER_WITHIN:?} after the storm: {}", self.checker.standing());
                     return Err(Violation { invariant: "L1", found });
                 }
                 let answered = self.people.calls.iter().all(|call| call.answered);
-                let submitted = || self.people.sweeps.iter().all(|sweep| self.checker.has(sweep.name()));
-                if answered && submitted() && self.checker.is_over() && self.all_serve() {
+                if answered
+                    && self.people.under_way == 0
+                    && self.is_settled_since(self.now)
+                    && self.all_serve()
+                    && self.all_is_over()
+                {
                     self.say(|world| format!("-- all is over: {}", world.checker.standing()));
                     self.phase = Phase::Draining { since: self.now };
                     for worker in self.workers() {
@@ -492,8 +499,15 @@ impl World {
         }
     }
 
+    /// Whether every sweep is here and over, and nothing is left that could change that.
+    fn all_is_over(&self) -> bool {
+        let mut sweeps = self.people.sweeps.iter();
+        sweeps.all(|sweep| self.checker.has(sweep.name())) && self.checker.is_over()
+    }
+
     fn all_serve(&self) -> bool {
-        self.coordinator.process.is_some() && self.hosts.iter().all(|host| host.process.is_some())
+        self.coordinator.process.as_ref().is_some_and(coordinator::Process::is_idle)
+            && self.hosts.iter().all(|host| host.process.is_some())
     }
 
     /// What is left when all is over.
