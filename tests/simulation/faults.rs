@@ -48,6 +48,8 @@ pub(crate) struct Weather {
     pub(crate) faults: Vec<Fault>,
     /// Between two strikes, at most.
     pub(crate) strike_within_ms: u64,
+    /// One in so many events is followed by a strike at once: so each event is the last of somebody's life in some seed.
+    pub(crate) strike_after_events: Option<u64>,
     /// How long things go wrong.
     pub(crate) storm: Duration,
     /// A message takes up to this.
@@ -73,6 +75,7 @@ impl Weather {
         Self {
             faults,
             strike_within_ms: *dice.pick(&[800, 3_000, 8_000, 20_000]).expect("there are some"),
+            strike_after_events: *dice.pick(&[None, None, Some(20), Some(200)]).expect("there are some"),
             storm: dice.millis(5_000..=90_000),
             delay_ms: *dice.pick(&[2, 20, 200, 1_000]).expect("there are some"),
             slow_percent: *dice.pick(&[0, 0, 1, 5]).expect("there are some"),

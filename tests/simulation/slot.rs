@@ -8,6 +8,7 @@ use slalom_common::message::{CheckpointName, Lease, LeaseEnd};
 use slalom_common::moment::Moment;
 use slalom_common::outcome::{FailureReason, Milestone};
 use slalom_worker::agent::session::{Event, SlotId, SlotNews, Stop};
+use slalom_worker::agent::slot::whole_state;
 
 use crate::checker::{Checked, Violation};
 use crate::planted::Bug;
@@ -124,14 +125,18 @@ impl World {
 
     /// The state in these bytes, if the lease can go on from it, and whether they are what they are called.
     fn resume(&self, lease: &Lease, name: CheckpointName, bytes: &[u8]) -> Option<(State, bool)> {
+        // What does not hash to its name the real transfer refuses.
         let is_whole = ContentHash::of(bytes) == name.blob;
         if !is_whole && self.planted == Some(Bug::ResumesTorn) {
             return Some((State::from_torn(name.step, bytes), false));
         }
-        let checkpoint = is_whole.then(|| Checkpoint::from_bytes(bytes, &lease.run).ok()).flatten()?;
-        let state = State::from_checkpoint(&checkpoint);
-        let is_early = lease.wanted.first().is_none_or(|first| state.step <= *first);
-        (is_early || self.planted == Some(Bug::ResumesPastMilestone)).then_some((state, is_whole))
+        let bytes = is_whole.then_some(bytes)?;
+        let state = if self.planted == Some(Bug::ResumesPastMilestone) {
+            Checkpoint::from_bytes(bytes, &lease.run).ok()?
+        } else {
+            whole_state(bytes, lease).ok()?
+        };
+        Some((State::from_checkpoint(&state), is_whole))
     }
 
     /// One turn of the trainer's loop: the milestone if this step is wanted, then whatever is told or due, then a step.

@@ -169,6 +169,11 @@ impl World {
                 continue;
             }
             self.happen(happening)?;
+            if let (Phase::Storm, Some(events)) = (self.phase, self.weather.strike_after_events)
+                && self.dice.below(events) == 0
+            {
+                self.strike_any()?;
+            }
             self.move_on()?;
         }
         self.look_back()?;
@@ -253,9 +258,7 @@ impl World {
             }
             Happening::Strikes => {
                 if self.phase == Phase::Storm {
-                    if let Some(fault) = self.dice.pick(&self.weather.faults).copied() {
-                        self.strike(fault)?;
-                    }
+                    self.strike_any()?;
                     let after = self.dice.millis(0..=self.weather.strike_within_ms);
                     self.later(after, Happening::Strikes);
                 }
@@ -302,6 +305,13 @@ impl World {
             | Happening::StormEnds => return None,
         };
         (until > self.now).then_some(until)
+    }
+
+    fn strike_any(&mut self) -> Checked {
+        match self.dice.pick(&self.weather.faults).copied() {
+            Some(fault) => self.strike(fault),
+            None => Ok(()),
+        }
     }
 
     fn strike(&mut self, fault: Fault) -> Checked {
