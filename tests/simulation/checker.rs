@@ -12,7 +12,7 @@ use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
 use slalom_coordinator::scheduler::effect::Reply;
-use slalom_coordinator::scheduler::record::{End, Grant, Record};
+use slalom_coordinator::scheduler::record::{Answer, End, Grant, Record};
 use slalom_coordinator::scheduler::{Scheduler, invariants};
 use slalom_worker::agent::session::WINDOW;
 
@@ -123,6 +123,11 @@ pub(crate) struct Checker {
     /// Bytes that the coordinator once had.
     uploaded: BTreeSet<ContentHash>,
     truths: BTreeMap<(RunKey, Step), Measured>,
+    /// Incarnations of the worker that is known to measure other bits.
+    liars: BTreeSet<Incarnation>,
+    /// Answers that were refused as contradicting what is kept.
+    refused: BTreeSet<(LeaseId, Step)>,
+    committed: usize,
 }
 
 impl Checker {
@@ -135,6 +140,16 @@ impl Checker {
     pub(crate) fn on_coordinator_began(&mut self, now: Moment) {
         self.began = now;
         self.heard.clear();
+    }
+
+    /// What a coordinator finds when it starts.
+    pub(crate) fn on_loaded(&self, records: &[Record]) -> Checked {
+        let (committed, found) = (self.committed, records.len());
+        hold(found == committed, "I2", || format!("{committed} records were committed, {found} are there"))
+    }
+
+    pub(crate) fn on_liar(&mut self, incarnation: Incarnation) {
+        self.liars.insert(incarnation);
     }
 
     /// The coordinator was handed something that this incarnation said, or its hello.
@@ -226,6 +241,7 @@ impl Checker {
                 }
             }
         }
+        self.committed += records.len();
         records.iter().try_for_each(|record| self.on_record(now, record))
     }
 
@@ -279,10 +295,8 @@ impl Checker {
                 self.on_lease_ended(now, *lease, milestones, end)
             }
             Record::CheckpointKept { lease, checkpoint } => self.on_checkpoint_kept(*lease, checkpoint),
-            Record::ConflictFound { kept_lease, refused_lease, .. } => {
-                let found =
-                    format!("leases {kept_lease} and {refused_lease} gave one answer with two values");
-                Err(Violation { invariant: "I9", found })
+            Record::ConflictFound { kept_lease, kept, refused_lease, refused } => {
+                self.on_conflict((*kept_lease, kept), (*refused_lease, refused))
             }
             Record::RunsRetried { runs } => {
                 hold(self.asked.iter().any(|ask| matches!(ask, Ask::Retry(_))), "I8", || {
@@ -404,12 +418,40 @@ impl Checker {
         Ok(())
     }
 
+    /// Two answers to one step: none but a worker that measures other bits brings that about.
+    fn on_conflict(
+        &mut self,
+        (kept_lease, kept): (LeaseId, &Answer),
+        (refused_lease, refused): (LeaseId, &Answer),
+    ) -> Checked {
+        let (one, other) = (self.granted(kept_lease)?.clone(), self.granted(refused_lease)?.clone());
+        let is_liars = [&one, &other].iter().any(|granted| self.liars.contains(&granted.incarnation));
+        hold(is_liars, "I9", || {
+            format!("leases {kept_lease} and {refused_lease} gave one answer with two values")
+        })?;
+        let (Answer::Milestone(kept), Answer::Milestone(refused)) = (kept, refused) else {
+            let found = format!("leases {kept_lease} and {refused_lease} differ on a divergence");
+            return Err(Violation { invariant: "I9", found });
+        };
+        self.said(refused_lease, "a refused answer", |report| match report {
+            Report::Milestone(said) => said == refused,
+            Report::LeaseEnded { milestones, how: _ } => milestones.contains(refused),
+        })?;
+        self.refused.insert((refused_lease, refused.step));
+        let stays = self.known(&one.run)?.answers.get(&kept.step) == Some(&kept.measured);
+        hold(stays && one.run == other.run, "I5", || {
+            format!("the answer of lease {kept_lease} at step {} is not what is kept", kept.step)
+        })
+    }
+
     fn add_milestone(&mut self, lease: LeaseId, milestone: &Milestone) -> Checked {
         self.granted(lease)?.fruitful = true;
         let (key, step) = (self.granted(lease)?.run, milestone.step);
         let run = self.known(&key)?.run;
         let truth = self.truth(&run, step);
-        hold(milestone.measured == truth, "I9", || {
+        let holder = self.granted(lease)?.incarnation;
+        let is_liars = self.liars.contains(&holder);
+        hold(is_liars || milestone.measured == truth, "I9", || {
             format!(
                 "lease {lease} answered step {step} with {:?}, the truth is {truth:?}",
                 milestone.measured
@@ -485,9 +527,11 @@ impl Checker {
                 return Err(Violation { invariant: "I2", found });
             };
             let granted = lease.number().checked_sub(1).and_then(|index| self.leases.get(index as usize));
+            // As it was reported, or beside the record that it contradicts what is kept (I5).
             let is_answered = |milestone: &Milestone| {
                 let known = granted.and_then(|granted| self.runs.get(&granted.run));
-                known.is_some_and(|known| known.answer(milestone.step).is_some())
+                known.is_some_and(|known| known.answer(milestone.step) == Some(milestone.measured))
+                    || self.refused.contains(&(*lease, milestone.step))
             };
             let is_durable = match report {
                 Report::Milestone(milestone) => is_answered(milestone),
@@ -602,7 +646,12 @@ impl Checker {
                     hold(seen.insert((row.run, row.epochs)), "I1", || {
                         format!("{}/{number} twice", sweep.name())
                     })?;
-                    let truth = self.truth(&sweep.run(at), row.steps);
+                    let truth = if self.liars.is_empty() {
+                        self.truth(&sweep.run(at), row.steps)
+                    } else {
+                        let known = self.runs.get(&sweep.run(at).key());
+                        known.and_then(|known| known.answer(row.steps)).unwrap_or(Measured::Diverged)
+                    };
                     let is_true = match (row.state, row.perplexity, truth) {
                         (RunState::Done, Some(found), Measured::Perplexity(truth)) => found == truth,
                         (RunState::Diverged, None, Measured::Diverged) => true,

@@ -99,6 +99,7 @@ impl World {
         };
         let records = self.disk.load().expect("a disk in memory reads");
         self.say(|_| format!("coordinator {life} starts from {} records", records.len()));
+        self.checker.on_loaded(&records)?;
         let scheduler = Scheduler::recover(settings, self.disk.id(), Moment::default(), records);
         self.checker.on_coordinator_began(self.now);
         self.checker.on_state(&scheduler)?;
@@ -110,7 +111,7 @@ impl World {
             scheduler,
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
-            inbox: Vec::new(),
+            inbox: if self.weather.lives_together { vec![Event::FormerWorkersGone] } else { Vec::new() },
             committing: None,
             calls: BTreeMap::new(),
             next_id: 0,
@@ -129,8 +130,16 @@ impl World {
         {
             self.commit(&commit)?;
         }
+        if self.planted == Some(Bug::ForgetsCommit) {
+            self.disk.forget_last_commit();
+        }
         for connection in process.sessions.into_keys() {
             self.break_connection(connection);
+        }
+        if self.weather.lives_together {
+            for worker in self.workers() {
+                self.kill_worker(worker);
+            }
         }
         let after = self.dice.millis(0..=8_000);
         self.later(after, Happening::CoordinatorStarts);
@@ -141,6 +150,9 @@ impl World {
     fn commit(&mut self, commit: &Commit) -> Result<bool, Violation> {
         // The time of day is for people: it may be anything (I16).
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.dice.below(1 << 41));
+        if self.planted == Some(Bug::ForgetsCommit) {
+            self.disk.remember();
+        }
         match self.disk.append(&commit.records, at) {
             Ok(()) => {
                 for record in &commit.records {
@@ -211,7 +223,8 @@ impl World {
             self.handle(local, event, &mut batch, &mut at_once);
         }
         let Some(process) = &mut self.coordinator.process else { return Ok(()) };
-        if process.scheduler.next_deadline() <= local {
+        let local = if self.planted == Some(Bug::ExpiresEarly) { local + LEASE / 2 } else { local };
+        if process.scheduler.next_deadline() <= local && self.planted != Some(Bug::NeverExpires) {
             self.handle(local, Event::Tick, &mut batch, &mut at_once);
         }
         for effect in at_once {
@@ -235,7 +248,10 @@ impl World {
         }
         let Some(process) = &mut self.coordinator.process else { return Ok(()) };
         let deadline = process.origin + process.scheduler.next_deadline().since(Moment::default());
-        if process.wakes_at.is_none_or(|at| at > deadline) && process.committing.is_none() {
+        if process.wakes_at.is_none_or(|at| at > deadline)
+            && process.committing.is_none()
+            && self.planted != Some(Bug::NeverExpires)
+        {
             process.wakes_at = Some(deadline);
             self.at(deadline, Happening::CoordinatorWakes { life });
         }

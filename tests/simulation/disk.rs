@@ -28,12 +28,24 @@ pub(crate) struct Disk {
     pub(crate) health: Health,
     /// Checkpoints by the hash of what they were when they were stored.
     pub(crate) blobs: BTreeMap<ContentHash, Vec<u8>>,
+    /// As it was before the last commit.
+    before: MemoryStore,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
         let store = MemoryStore::new(StoreId::new(0x5EED));
-        Self { store, health: Health::Sound, blobs: BTreeMap::new() }
+        Self { before: store.clone(), store, health: Health::Sound, blobs: BTreeMap::new() }
+    }
+
+    /// Takes the last commit back, as a disk that lies about what it has written.
+    pub(crate) fn forget_last_commit(&mut self) {
+        self.store = self.before.clone();
+    }
+
+    /// Remembers what there was before a commit: only a disk that lies needs it.
+    pub(crate) fn remember(&mut self) {
+        self.before = self.store.clone();
     }
 }
 

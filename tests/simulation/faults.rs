@@ -50,6 +50,10 @@ pub(crate) struct Weather {
     pub(crate) strike_within_ms: u64,
     /// One in so many events is followed by a strike at once: so each event is the last of somebody's life in some seed.
     pub(crate) strike_after_events: Option<u64>,
+    /// Coordinator and workers are one process, as in `slalom run`: they die together.
+    pub(crate) lives_together: bool,
+    /// The first worker's memory is bad: it measures other bits.
+    pub(crate) has_liar: bool,
     /// How long things go wrong.
     pub(crate) storm: Duration,
     /// A message takes up to this.
@@ -76,6 +80,8 @@ impl Weather {
             faults,
             strike_within_ms: *dice.pick(&[800, 3_000, 8_000, 20_000]).expect("there are some"),
             strike_after_events: *dice.pick(&[None, None, Some(20), Some(200)]).expect("there are some"),
+            lives_together: dice.chance(10),
+            has_liar: dice.chance(15),
             storm: dice.millis(5_000..=90_000),
             delay_ms: *dice.pick(&[2, 20, 200, 1_000]).expect("there are some"),
             slow_percent: *dice.pick(&[0, 0, 1, 5]).expect("there are some"),

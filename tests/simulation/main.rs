@@ -81,7 +81,7 @@ struct Check {
 }
 
 /// What the test suite runs.
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 10] = [
     Check { name: "a_thousand_storms_break_no_promise", holds: || survive(SEEDS) },
     Check { name: "a_seed_goes_the_same_way_twice", holds: goes_the_same_way },
     Check {
@@ -94,6 +94,10 @@ const CHECKS: [Check; 6] = [
         name: "a_resume_past_an_unrecorded_milestone_is_caught",
         holds: || catches(Bug::ResumesPastMilestone, "I10"),
     },
+    Check { name: "a_commit_that_was_not_durable_is_caught", holds: || catches(Bug::ForgetsCommit, "I2") },
+    Check { name: "a_worker_of_other_bits_is_caught", holds: || catches(Bug::MeasuresOtherBits, "I9") },
+    Check { name: "a_lease_that_expires_early_is_caught", holds: || catches(Bug::ExpiresEarly, "I16") },
+    Check { name: "a_lease_that_never_expires_is_caught", holds: || catches(Bug::NeverExpires, "L1") },
 ];
 
 fn check(filter: &str) -> Result<(), String> {

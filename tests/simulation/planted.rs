@@ -17,6 +17,14 @@ pub(crate) enum Bug {
     ResumesTorn,
     /// A lease goes on from the run's newest checkpoint, whatever steps before it lack an answer, and its slot does not mind.
     ResumesPastMilestone,
+    /// The disk says of each commit that it is durable, and the last before a crash is not.
+    ForgetsCommit,
+    /// One worker's perplexities are off by their last bit.
+    MeasuresOtherBits,
+    /// Whoever is silent for half the lease time loses its leases.
+    ExpiresEarly,
+    /// Whoever is silent keeps its leases.
+    NeverExpires,
 }
 
 /// A stale end, said as if by the holder of the lease in force, on whose stream the scheduler hears it.

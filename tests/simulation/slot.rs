@@ -12,7 +12,7 @@ use slalom_worker::agent::slot::whole_state;
 
 use crate::checker::{Checked, Violation};
 use crate::planted::Bug;
-use crate::trainer::{Nature, State, nature};
+use crate::trainer::{self, Nature, State, nature};
 use crate::worker::{ProcessId, WorkerIndex};
 use crate::world::{Happening, World};
 
@@ -147,6 +147,7 @@ impl World {
     ) {
         let now = self.now;
         let step_ms = self.weather.step_ms;
+        let lies = self.lies(worker);
         let Some(training) = self.process(worker, id).and_then(|process| process.training(slot, lease))
         else {
             return;
@@ -154,6 +155,7 @@ impl World {
         let done = training.state.step;
         if training.lease.wanted.contains(&done) {
             let milestone = training.state.measure();
+            let milestone = if lies { trainer::off_by_a_bit(milestone) } else { milestone };
             if training.lease.wanted.last() == Some(&done) {
                 self.end_slot((worker, id), (slot, lease), vec![milestone], LeaseEnd::Finished);
                 return;

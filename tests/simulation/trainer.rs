@@ -94,6 +94,18 @@ impl State {
     }
 }
 
+/// What a worker with bad memory makes of a milestone.
+pub(crate) fn off_by_a_bit(milestone: Milestone) -> Milestone {
+    let measured = match milestone.measured {
+        Measured::Perplexity(right) => {
+            let wrong = Perplexity::new(f64::from_bits(right.bits() ^ 1));
+            wrong.map_or(Measured::Diverged, Measured::Perplexity)
+        }
+        Measured::Diverged => Measured::Diverged,
+    };
+    Milestone { measured, ..milestone }
+}
+
 /// The true answer to a wanted step.
 pub(crate) fn truth(run: &Run, wanted: Step) -> Measured {
     if let Nature::DivergesAt(at) = nature(run)

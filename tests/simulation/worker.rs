@@ -14,6 +14,7 @@ use crate::checker::{Checked, Violation};
 use crate::dice::mix;
 use crate::history;
 use crate::network::{Carried, ConnectionId, Way};
+use crate::planted::Bug;
 use crate::slot::Training;
 use crate::world::{Happening, World};
 
@@ -81,6 +82,9 @@ impl World {
         let incarnation =
             Incarnation::new(u128::from(mix(self.processes)) << 64 | u128::from(self.processes));
         let slots = self.hosts[worker.0].slots;
+        if self.weather.has_liar && self.lies(worker) {
+            self.checker.on_liar(incarnation);
+        }
         let identity = Identity {
             worker: format!("hill-{}", worker.0).parse().expect("a name"),
             incarnation,
@@ -107,6 +111,11 @@ impl World {
             drains_since: None,
         });
         self.later(Duration::ZERO, Happening::WorkerConnects { worker, process: id });
+    }
+
+    /// Whether this worker measures other bits: because it is so in this world, or because that is planted.
+    pub(crate) fn lies(&self, worker: WorkerIndex) -> bool {
+        worker.0 == 0 && (self.weather.has_liar || self.planted == Some(Bug::MeasuresOtherBits))
     }
 
     /// Kill -9 or power loss.
