@@ -25,6 +25,9 @@ const LOSSES_MAX: u32 = 20;
 /// Checkpoints of a run that are kept.
 const CHECKPOINTS_MAX: usize = 2;
 
+/// Wanted steps of all sweeps together, beyond which not every state is looked at.
+const LARGE: usize = 400;
+
 /// A broken promise.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[error("{invariant}: {found}")]
@@ -95,6 +98,7 @@ struct Book {
 #[derive(Clone, Debug, Default)]
 struct Doings {
     reports: BTreeMap<MessageNumber, (LeaseId, RunKey, Report)>,
+    by_lease: BTreeMap<LeaseId, Vec<MessageNumber>>,
     acknowledged: u64,
     started: BTreeSet<LeaseId>,
     training: BTreeSet<LeaseId>,
@@ -103,12 +107,63 @@ struct Doings {
 
 impl Doings {
     fn has_reported(&self, wanted: LeaseId, is_it: impl Fn(&Report) -> bool) -> bool {
-        self.reports.values().any(|(lease, _, report)| *lease == wanted && is_it(report))
+        let numbers = self.by_lease.get(&wanted).into_iter().flatten();
+        // The newest first: it is nearly always the one.
+        numbers.rev().any(|number| self.reports.get(number).is_some_and(|(_, _, report)| is_it(report)))
+    }
+}
+
+/// How often what the storms are for has come about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) leases: u64,
+    pub(crate) expired: u64,
+    pub(crate) absent: u64,
+    pub(crate) handed_back: u64,
+    pub(crate) failures: u64,
+    pub(crate) given_up: u64,
+    pub(crate) resumed: u64,
+    /// Answers under leases that were over.
+    pub(crate) stale_answers: u64,
+    pub(crate) conflicts: u64,
+    /// The most reports of one worker that waited for their acknowledgement.
+    pub(crate) unacknowledged_max: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.leases += other.leases;
+        self.expired += other.expired;
+        self.absent += other.absent;
+        self.handed_back += other.handed_back;
+        self.failures += other.failures;
+        self.given_up += other.given_up;
+        self.resumed += other.resumed;
+        self.stale_answers += other.stale_answers;
+        self.conflicts += other.conflicts;
+        self.unacknowledged_max = self.unacknowledged_max.max(other.unacknowledged_max);
+    }
+
+    /// What has never come about.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let counts = [
+            ("leases", self.leases),
+            ("expired leases", self.expired),
+            ("absent leases", self.absent),
+            ("leases handed back", self.handed_back),
+            ("failures", self.failures),
+            ("runs given up", self.given_up),
+            ("resumed runs", self.resumed),
+            ("answers under stale leases", self.stale_answers),
+            ("conflicts", self.conflicts),
+        ];
+        counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checker {
+    pub(crate) tally: Tally,
     lease_time: Duration,
     max_attempts: u32,
     /// By number, from 1.
@@ -128,6 +183,7 @@ pub(crate) struct Checker {
     /// Answers that were refused as contradicting what is kept.
     refused: BTreeSet<(LeaseId, Step)>,
     committed: usize,
+    states_seen: u64,
 }
 
 impl Checker {
@@ -186,7 +242,9 @@ impl Checker {
         }
         hold(number.number() == next, "I5", || format!("report {number} of {incarnation} came, not {next}"))?;
         doings.reports.insert(number, (lease, run, report.clone()));
+        doings.by_lease.entry(lease).or_default().push(number);
         let under_way = number.number() - doings.acknowledged.min(number.number());
+        self.tally.unacknowledged_max = self.tally.unacknowledged_max.max(under_way);
         hold(under_way <= WINDOW as u64, "I13", || {
             format!("{under_way} reports of {incarnation} are under way")
         })
@@ -201,10 +259,11 @@ impl Checker {
     }
 
     /// Where a slot goes on. `is_whole`: whether the bytes that it goes on from are those that were uploaded.
-    pub(crate) fn on_resumed(&self, lease: &Lease, from: Step, is_whole: bool) -> Checked {
+    pub(crate) fn on_resumed(&mut self, lease: &Lease, from: Step, is_whole: bool) -> Checked {
         hold(is_whole, "I10", || {
             format!("lease {} goes on from a torn checkpoint of step {from}", lease.id)
         })?;
+        self.tally.resumed += 1;
         let lost = |step: &&Step| {
             **step < from && self.runs.get(&lease.run.key()).is_none_or(|run| run.answer(**step).is_none())
         };
@@ -317,6 +376,7 @@ impl Checker {
         let wanted =
             self.books.values().filter(|book| !book.cancelled).any(|book| book.lacks(&key, &self.runs));
         hold(wanted, "L1", || format!("lease {lease} is on a run that no active sweep lacks"))?;
+        self.tally.leases += 1;
         self.leases.push(Granted { run: key, incarnation, in_force: true, fruitful: false });
         let known = self.runs.entry(key).or_insert_with(|| Known {
             run: *run,
@@ -379,6 +439,13 @@ impl Checker {
         {
             self.add_divergence(lease, at)?;
         }
+        match end {
+            End::Reported(LeaseEnd::HandedBack) => self.tally.handed_back += 1,
+            End::Reported(LeaseEnd::Failed { .. }) => self.tally.failures += 1,
+            End::Expired { .. } => self.tally.expired += 1,
+            End::Absent => self.tally.absent += 1,
+            End::Reported(LeaseEnd::Finished | LeaseEnd::Diverged { .. }) | End::Cancelled => (),
+        }
         self.granted(lease)?.in_force = false;
         let fruitful = self.granted(lease)?.fruitful;
         let lacked = self.books.values().any(|book| book.lacks(&key, &self.runs));
@@ -395,10 +462,11 @@ impl Checker {
             | End::Absent
             | End::Cancelled => (),
         }
-        known.given_up |= known.failures >= max_attempts || known.losses >= LOSSES_MAX;
-        hold(known.failures <= max_attempts, "I8", || {
-            format!("run of lease {lease} failed {} times", known.failures)
-        })
+        let gives_up = known.failures >= max_attempts || known.losses >= LOSSES_MAX;
+        known.given_up |= gives_up;
+        let failures = known.failures;
+        self.tally.given_up += u64::from(gives_up);
+        hold(failures <= max_attempts, "I8", || format!("run of lease {lease} failed {failures} times"))
     }
 
     fn on_checkpoint_kept(&mut self, lease: LeaseId, checkpoint: &CheckpointName) -> Checked {
@@ -437,6 +505,7 @@ impl Checker {
             Report::Milestone(said) => said == refused,
             Report::LeaseEnded { milestones, how: _ } => milestones.contains(refused),
         })?;
+        self.tally.conflicts += 1;
         self.refused.insert((refused_lease, refused.step));
         let stays = self.known(&one.run)?.answers.get(&kept.step) == Some(&kept.measured);
         hold(stays && one.run == other.run, "I5", || {
@@ -445,6 +514,7 @@ impl Checker {
     }
 
     fn add_milestone(&mut self, lease: LeaseId, milestone: &Milestone) -> Checked {
+        self.tally.stale_answers += u64::from(!self.granted(lease)?.in_force);
         self.granted(lease)?.fruitful = true;
         let (key, step) = (self.granted(lease)?.run, milestone.step);
         let run = self.known(&key)?.run;
@@ -578,7 +648,14 @@ impl Checker {
 
     // What the coordinator believes once all that it knows is durable.
 
-    pub(crate) fn on_state(&self, scheduler: &Scheduler) -> Checked {
+    pub(crate) fn on_state(&mut self, scheduler: &Scheduler) -> Checked {
+        self.states_seen += 1;
+        let wanted = |book: &Book| book.runs.iter().map(|run| run.wanted.len()).sum::<usize>();
+        // To look at thousands of steps after each of thousands of reports shows no more than to look now and then.
+        let is_large = self.books.values().map(wanted).sum::<usize>() > LARGE;
+        if is_large && !self.states_seen.is_multiple_of(16) {
+            return Ok(());
+        }
         invariants::check(scheduler)
             .map_err(|broken| Violation { invariant: "state", found: broken.to_string() })?;
         let ledger = scheduler.ledger();
@@ -703,7 +780,8 @@ impl Checker {
     fn state(&self, book: &Book, run: &Planned) -> RunState {
         let known = self.runs.get(&run.key);
         let answer = |step: &Step| known.and_then(|known| known.answer(*step));
-        if run.wanted.iter().all(|step| answer(step).is_some()) {
+        // The last first: a run that lacks any nearly always lacks that.
+        if run.wanted.iter().rev().all(|step| answer(step).is_some()) {
             let diverged = run.trials.iter().any(|step| answer(step) == Some(Measured::Diverged));
             return if diverged { RunState::Diverged } else { RunState::Done };
         }
@@ -762,7 +840,7 @@ impl Book {
         let planned = self.runs.iter().find(|run| run.key == *key);
         let known = runs.get(key);
         planned.is_some_and(|run| {
-            run.wanted.iter().any(|&step| known.is_none_or(|known| known.answer(step).is_none()))
+            run.wanted.iter().rev().any(|&step| known.is_none_or(|known| known.answer(step).is_none()))
         })
     }
 }

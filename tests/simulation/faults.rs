@@ -41,6 +41,15 @@ impl Fault {
     ];
 }
 
+/// How long runs are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Length {
+    /// A few steps, each of which takes time.
+    Short,
+    /// Hundreds of quick steps, each of which is wanted: more reports than may be under way.
+    Long,
+}
+
 /// How one seed's world is.
 #[derive(Clone, Debug)]
 pub(crate) struct Weather {
@@ -62,6 +71,7 @@ pub(crate) struct Weather {
     pub(crate) slow_percent: u64,
     /// A commit takes up to this.
     pub(crate) commit_ms: u64,
+    pub(crate) length: Length,
     /// A training step takes up to this.
     pub(crate) step_ms: u64,
     /// Calls of people, and their answers, that are lost; and as many arrive twice.
@@ -75,6 +85,7 @@ pub(crate) struct Weather {
 impl Weather {
     pub(crate) fn of(dice: &mut Dice) -> Self {
         let share = dice.within(10..=90);
+        let length = if dice.chance(3) { Length::Long } else { Length::Short };
         let faults = Fault::ALL.into_iter().filter(|_| dice.chance(share)).collect();
         Self {
             faults,
@@ -86,7 +97,11 @@ impl Weather {
             delay_ms: *dice.pick(&[2, 20, 200, 1_000]).expect("there are some"),
             slow_percent: *dice.pick(&[0, 0, 1, 5]).expect("there are some"),
             commit_ms: *dice.pick(&[1, 10, 100, 1_000]).expect("there are some"),
-            step_ms: *dice.pick(&[50, 200, 600]).expect("there are some"),
+            step_ms: match length {
+                Length::Short => *dice.pick(&[50, 200, 600]).expect("there are some"),
+                Length::Long => 20,
+            },
+            length,
             call_loss_percent: *dice.pick(&[0, 10, 40]).expect("there are some"),
             failure_percent: *dice.pick(&[0, 0, 5, 30]).expect("there are some"),
             slowness: *dice.pick(&[1.0, 1e4, 1e7]).expect("there are some"),

@@ -132,33 +132,24 @@ fn survive(seeds: u64) -> Result<(), String> {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let run_some = || {
-        let (mut events, mut lives, mut processes, mut leases) = (0, 0, 0, 0);
+        let mut seen = Seen::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds {
-                return Ok((events, lives, processes, leases));
+                return Ok(seen);
             }
-            let seen = run(seed, None, &History::none()).map_err(|violation| (seed, violation))?;
-            events += seen.events;
-            lives += seen.lives;
-            processes += seen.processes;
-            leases += seen.leases;
+            seen.add(&run(seed, None, &History::none()).map_err(|violation| (seed, violation))?);
         }
     };
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
+    let outcomes: Vec<Result<Seen, (u64, Violation)>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run_some)).collect();
         threads.into_iter().map(|thread| thread.join().expect("panics are caught")).collect()
     });
-    let (mut events, mut lives, mut processes, mut leases) = (0, 0, 0, 0);
+    let mut all = Seen::default();
     let mut failed: Vec<(u64, Violation)> = Vec::new();
     for outcome in outcomes {
         match outcome {
-            Ok(seen) => {
-                events += seen.0;
-                lives += seen.1;
-                processes += seen.2;
-                leases += seen.3;
-            }
+            Ok(seen) => all.add(&seen),
             Err(failure) => failed.push(failure),
         }
     }
@@ -167,9 +158,15 @@ fn survive(seeds: u64) -> Result<(), String> {
         return Err(told(seed, &violation));
     }
     let seconds = start.elapsed().as_secs_f64();
+    let Seen { events, lives, processes, tally } = all;
     println!(
-        "{seeds} seeds in {seconds:.1} s: {events} events, {lives} lives of coordinators, {processes} of workers, {leases} leases"
+        "{seeds} seeds in {seconds:.1} s: {events} events, {lives} lives of coordinators, {processes} of workers, {tally:?}"
     );
+    let missing = tally.missing();
+    // A storm that brings nothing about shows nothing.
+    if seeds >= SEEDS && !missing.is_empty() {
+        return Err(format!("in {seeds} seeds there were no {}", missing.join(", no ")));
+    }
     Ok(())
 }
 

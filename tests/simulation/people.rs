@@ -10,6 +10,7 @@ use slalom_common::settings::TrainingSettings;
 use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
 
 use crate::dice::Dice;
+use crate::faults::Length;
 
 /// One call.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,11 +49,12 @@ pub(crate) struct People {
 }
 
 impl People {
-    pub(crate) fn new(dice: &mut Dice, max_attempts: u32) -> Self {
+    pub(crate) fn new(dice: &mut Dice, length: Length, max_attempts: u32) -> Self {
         let names = ["ant", "bee", "cat"];
         let count = dice.within(1..=3) as usize;
         let first_seed = dice.below(1_000_000);
-        let sweeps = names[..count].iter().map(|name| sweep(dice, name, first_seed, max_attempts)).collect();
+        let sweeps =
+            names[..count].iter().map(|name| sweep(dice, name, (first_seed, length), max_attempts)).collect();
         Self { sweeps, calls: Vec::new(), under_way: 0 }
     }
 
@@ -74,17 +76,21 @@ impl People {
 }
 
 /// A few tiny runs of one family: other sweeps have some of the same.
-fn sweep(dice: &mut Dice, name: &str, first_seed: u64, max_attempts: u32) -> Sweep {
+fn sweep(dice: &mut Dice, name: &str, (first_seed, length): (u64, Length), max_attempts: u32) -> Sweep {
+    let (nodes, epochs): (&[u64], &[u64]) = match length {
+        Length::Short => (&[1, 2], &[1, 3, 4, 9, 16, 24]),
+        Length::Long => (&[1], &[4, 150, 300]),
+    };
     let mut some = |of: &[u64]| {
         let count = dice.within(1..=of.len().min(3) as u64);
         let first = dice.below(of.len() as u64 - count + 1) as usize;
         Axis::new(of[first..first + count as usize].to_vec()).expect("rising values")
     };
     let axes = Axes {
-        nodes: some(&[1, 2]),
+        nodes: some(nodes),
         batch_size: some(&[1]),
         unrollings: some(&[1]),
-        epochs: some(&[1, 3, 4, 9, 16, 24]),
+        epochs: some(epochs),
         seed: some(&[0, 1, 2, 3].map(|seed| first_seed + seed)),
     };
     Sweep::new(Draft {
@@ -98,7 +104,10 @@ fn sweep(dice: &mut Dice, name: &str, first_seed: u64, max_attempts: u32) -> Swe
         corpus: CorpusFacts { written: "snow".to_owned(), chars: 1_000 },
         blocks: vec![Grid::new(axes, Vec::new()).expect("a grid")],
         steps_per_epoch: StepsPerEpoch::Steps(1),
-        eval_every: *dice.pick(&[0, 0, 5]).expect("there are some"),
+        eval_every: match length {
+            Length::Short => *dice.pick(&[0, 0, 5]).expect("there are some"),
+            Length::Long => 1,
+        },
         policy: Policy { max_attempts, checkpoint_every: None },
     })
     .expect("a sweep")

@@ -11,7 +11,7 @@ use slalom_common::message::CoordinatorMessage;
 use slalom_common::moment::Moment;
 use slalom_worker::agent::session::{SlotId, SlotNews};
 
-use crate::checker::{Checked, Checker, Violation};
+use crate::checker::{Checked, Checker, Tally, Violation};
 use crate::coordinator::{self, Coordinator, LEASE};
 use crate::dice::Dice;
 use crate::disk::{Disk, Health};
@@ -95,19 +95,28 @@ pub(crate) struct World {
 }
 
 /// What one seed came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) events: u64,
     pub(crate) lives: u64,
     pub(crate) processes: u64,
-    pub(crate) leases: u64,
+    pub(crate) tally: Tally,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.lives += other.lives;
+        self.processes += other.processes;
+        self.tally.add(&other.tally);
+    }
 }
 
 impl World {
     pub(crate) fn new(seed: u64, planted: Option<Bug>, history: History) -> Self {
         let mut dice = Dice::new(seed);
         let weather = Weather::of(&mut dice);
-        let people = People::new(&mut dice, MAX_ATTEMPTS);
+        let people = People::new(&mut dice, weather.length, MAX_ATTEMPTS);
         let hosts = (0..dice.within(1..=4)).map(|_| Host {
             slots: dice.within(1..=3) as u32,
             process: None,
@@ -177,9 +186,12 @@ impl World {
             self.move_on()?;
         }
         self.look_back()?;
-        let leases =
-            self.coordinator.process.map_or(0, |one| one.scheduler.ledger().next_lease().number() - 1);
-        Ok(Seen { events: self.events, lives: self.coordinator.life, processes: self.processes, leases })
+        Ok(Seen {
+            events: self.events,
+            lives: self.coordinator.life,
+            processes: self.processes,
+            tally: self.checker.tally,
+        })
     }
 
     fn happen(&mut self, happening: Happening) -> Checked {
