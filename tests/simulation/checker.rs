@@ -506,7 +506,10 @@ impl Checker {
             Report::LeaseEnded { milestones, how: _ } => milestones.contains(refused),
         })?;
         self.tally.conflicts += 1;
-        self.refused.insert((refused_lease, refused.step));
+        let is_new = self.refused.insert((refused_lease, refused.step));
+        hold(is_new, "I5", || {
+            format!("that lease {refused_lease} contradicts step {} is on record twice", refused.step)
+        })?;
         let stays = self.known(&one.run)?.answers.get(&kept.step) == Some(&kept.measured);
         hold(stays && one.run == other.run, "I5", || {
             format!("the answer of lease {kept_lease} at step {} is not what is kept", kept.step)
@@ -735,7 +738,9 @@ impl Checker {
                         (RunState::Failed, None, _) => {
                             self.runs.get(&sweep.run(at).key()).is_some_and(|known| known.given_up)
                         }
-                        (RunState::Cancelled, None, _) => entry.cancelled,
+                        (RunState::Cancelled, None, _) => {
+                            self.books.get(sweep.name()).is_some_and(|book| book.cancelled)
+                        }
                         (RunState::Waiting | RunState::Running, None, _) => !entry.is_done(),
                         _ => false,
                     };
