@@ -39,7 +39,7 @@ pub(crate) struct Violation {
 
 pub(crate) type Checked = Result<(), Violation>;
 
-fn hold(is_held: bool, invariant: &'static str, found: impl FnOnce() -> String) -> Checked {
+pub(crate) fn hold(is_held: bool, invariant: &'static str, found: impl FnOnce() -> String) -> Checked {
     if is_held { Ok(()) } else { Err(Violation { invariant, found: found() }) }
 }
 

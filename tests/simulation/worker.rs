@@ -10,7 +10,7 @@ use slalom_common::run::NUMERICS;
 use slalom_worker::agent::backoff::{Backoff, Bounds};
 use slalom_worker::agent::session::{Breach, Effect, Event, Identity, Session, SlotId, Stop};
 
-use crate::checker::{Checked, Violation};
+use crate::checker::{Checked, Violation, hold};
 use crate::dice::mix;
 use crate::history;
 use crate::network::{Carried, ConnectionId, Way};
@@ -312,6 +312,10 @@ impl World {
             return Ok(());
         }
         let Some(connection) = connection else { return Ok(()) };
+        let carried = WorkerMessage::from_wire(message.to_wire());
+        hold(carried.as_ref() == Ok(&message), "protocol", || {
+            format!("{message:?} comes off the wire as {carried:?}")
+        })?;
         self.say(|_| format!("hill-{} says {}", worker.0, history::of_up(&message)));
         let due = self.now + self.delay();
         if let Some(at) = self.network.put_up(connection, due, Carried::Message(message)) {
