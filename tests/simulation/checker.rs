@@ -130,6 +130,19 @@ pub(crate) struct Tally {
     pub(crate) unacknowledged_max: u64,
 }
 
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
+        let Self { stale_answers, conflicts, unacknowledged_max, .. } = self;
+        write!(
+            f,
+            "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
+             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, at most \
+             {unacknowledged_max} reports of a worker under way"
+        )
+    }
+}
+
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.leases += other.leases;

@@ -160,7 +160,7 @@ fn survive(seeds: u64) -> Result<(), String> {
     let seconds = start.elapsed().as_secs_f64();
     let Seen { events, lives, processes, tally } = all;
     println!(
-        "{seeds} seeds in {seconds:.1} s: {events} events, {lives} lives of coordinators, {processes} of workers, {tally:?}"
+        "{seeds} seeds in {seconds:.1} s: {events} events, {lives} lives of coordinators, {processes} of workers, {tally}"
     );
     let missing = tally.missing();
     // A storm that brings nothing about shows nothing.
