@@ -103,9 +103,16 @@ struct Doings {
     started: BTreeSet<LeaseId>,
     training: BTreeSet<LeaseId>,
     stored: BTreeSet<(LeaseId, Step)>,
+    /// Reports that it forgot have had their numbers: the next may leave some out.
+    forgot: bool,
 }
 
 impl Doings {
+    /// The number of its newest report; 0 before the first.
+    fn last_report(&self) -> u64 {
+        self.reports.last_key_value().map_or(0, |(last, _)| last.number())
+    }
+
     fn has_reported(&self, wanted: LeaseId, is_it: impl Fn(&Report) -> bool) -> bool {
         let numbers = self.by_lease.get(&wanted).into_iter().flatten();
         // The newest first: it is nearly always the one.
@@ -126,6 +133,8 @@ pub(crate) struct Tally {
     /// Answers under leases that were over.
     pub(crate) stale_answers: u64,
     pub(crate) conflicts: u64,
+    /// Sessions that were told to forget what another life of the store had granted.
+    pub(crate) forgotten: u64,
     /// The most reports of one worker that waited for their acknowledgement.
     pub(crate) unacknowledged_max: u64,
 }
@@ -133,11 +142,11 @@ pub(crate) struct Tally {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
-        let Self { stale_answers, conflicts, unacknowledged_max, .. } = self;
+        let Self { stale_answers, conflicts, forgotten, unacknowledged_max, .. } = self;
         write!(
             f,
             "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
-             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, at most \
+             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, at most \
              {unacknowledged_max} reports of a worker under way"
         )
     }
@@ -154,6 +163,7 @@ impl Tally {
         self.resumed += other.resumed;
         self.stale_answers += other.stale_answers;
         self.conflicts += other.conflicts;
+        self.forgotten += other.forgotten;
         self.unacknowledged_max = self.unacknowledged_max.max(other.unacknowledged_max);
     }
 
@@ -169,6 +179,7 @@ impl Tally {
             ("resumed runs", self.resumed),
             ("answers under stale leases", self.stale_answers),
             ("conflicts", self.conflicts),
+            ("sessions that forget", self.forgotten),
         ];
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
@@ -197,6 +208,8 @@ pub(crate) struct Checker {
     refused: BTreeSet<(LeaseId, Step)>,
     committed: usize,
     states_seen: u64,
+    /// Whether the store was ever brought back from a backup: leases that it has lost are unknown, and granted to others.
+    was_brought_back: bool,
 }
 
 impl Checker {
@@ -215,6 +228,25 @@ impl Checker {
     pub(crate) fn on_loaded(&self, records: &[Record]) -> Checked {
         let (committed, found) = (self.committed, records.len());
         hold(found == committed, "I2", || format!("{committed} records were committed, {found} are there"))
+    }
+
+    /// The store is what it was when `backup` was made.
+    pub(crate) fn on_brought_back(&mut self, backup: Self) {
+        let Self { leases, runs, books, refused, committed, .. } = backup;
+        (self.leases, self.runs, self.books) = (leases, runs, books);
+        (self.refused, self.committed) = (refused, committed);
+        self.was_brought_back = true;
+    }
+
+    /// A session lets go of what it held: the store numbers its leases from an earlier one again.
+    pub(crate) fn on_forgets(&mut self, incarnation: Incarnation) {
+        self.tally.forgotten += 1;
+        let doings = self.workers.entry(incarnation).or_default();
+        doings.started.clear();
+        doings.training.clear();
+        doings.by_lease.clear();
+        doings.acknowledged = doings.last_report();
+        doings.forgot = true;
     }
 
     pub(crate) fn on_liar(&mut self, incarnation: Incarnation) {
@@ -247,11 +279,15 @@ impl Checker {
         report: &Report,
     ) -> Checked {
         let doings = self.workers.entry(incarnation).or_default();
-        let next = doings.reports.len() as u64 + 1;
+        let mut next = doings.last_report() + 1;
         if let Some(earlier) = doings.reports.get(&number) {
             return hold(*earlier == (lease, run, report.clone()), "I5", || {
                 format!("report {number} of {incarnation} was sent again with other content")
             });
+        }
+        if std::mem::take(&mut doings.forgot) && number.number() > next {
+            next = number.number();
+            doings.acknowledged = next - 1;
         }
         hold(number.number() == next, "I5", || format!("report {number} of {incarnation} came, not {next}"))?;
         doings.reports.insert(number, (lease, run, report.clone()));
@@ -580,8 +616,15 @@ impl Checker {
                 leases.iter().try_for_each(|lease| self.on_grant_sent(incarnation, lease))
             }
             CoordinatorMessage::Cancelled(leases) => leases.iter().try_for_each(|&lease| {
-                let in_force = self.granted(lease)?.in_force;
-                hold(!in_force, "I2", || format!("lease {lease} was taken back before that was durable"))
+                let granted = lease.number().checked_sub(1).and_then(|index| self.leases.get(index as usize));
+                let is_theirs = granted.is_some_and(|granted| granted.incarnation == incarnation);
+                hold(is_theirs || self.was_brought_back, "I4", || {
+                    format!("lease {lease} is taken back from whom it was never granted to")
+                })?;
+                let in_force = granted.is_some_and(|granted| granted.in_force);
+                hold(!(is_theirs && in_force), "I2", || {
+                    format!("lease {lease} was taken back before that was durable")
+                })
             }),
             CoordinatorMessage::Drain => Ok(()),
         }
@@ -608,11 +651,16 @@ impl Checker {
         let first = doings.acknowledged + 1;
         doings.acknowledged = doings.acknowledged.max(number.number());
         for number in (first..=number.number()).map(MessageNumber::new) {
-            let Some((lease, _, report)) = doings.reports.get(&number) else {
+            let Some((lease, run, report)) = doings.reports.get(&number) else {
                 let found = format!("report {number} of {incarnation} was acknowledged and never made");
                 return Err(Violation { invariant: "I2", found });
             };
             let granted = lease.number().checked_sub(1).and_then(|index| self.leases.get(index as usize));
+            let is_theirs = granted.is_some_and(|one| one.incarnation == incarnation && one.run == *run);
+            if self.was_brought_back && !is_theirs {
+                // Refused, and acknowledged so that it does not come for ever.
+                continue;
+            }
             // As it was reported, or beside the record that it contradicts what is kept (I5).
             let is_answered = |milestone: &Milestone| {
                 let known = granted.and_then(|granted| self.runs.get(&granted.run));

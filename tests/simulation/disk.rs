@@ -43,6 +43,15 @@ impl Disk {
         self.store = self.before.clone();
     }
 
+    /// A copy of what is durable, as `backup` makes it.
+    pub(crate) fn backup(&self) -> MemoryStore {
+        self.store.clone()
+    }
+
+    pub(crate) fn bring_back(&mut self, backup: MemoryStore) {
+        self.store = backup;
+    }
+
     /// Remembers what there was before a commit: only a disk that lies needs it.
     pub(crate) fn remember(&mut self) {
         self.before = self.store.clone();

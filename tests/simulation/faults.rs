@@ -21,10 +21,13 @@ pub(crate) enum Fault {
     FailDisk,
     TearCheckpoint,
     LoseCheckpoint,
+    TakeBackup,
+    /// The store is brought back to the last backup: what was recorded since is gone.
+    BringBackupBack,
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::BreakStream,
         Self::BlockUp,
         Self::BlockDown,
@@ -38,6 +41,8 @@ impl Fault {
         Self::FailDisk,
         Self::TearCheckpoint,
         Self::LoseCheckpoint,
+        Self::TakeBackup,
+        Self::BringBackupBack,
     ];
 }
 

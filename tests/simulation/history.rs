@@ -90,7 +90,11 @@ fn of_end(end: &LeaseEnd) -> String {
 pub(crate) fn of_down(message: &CoordinatorMessage) -> String {
     match message {
         CoordinatorMessage::Welcome(welcome) => {
-            format!("welcome, acknowledged up to {}", welcome.acknowledged.map_or(0, MessageNumber::number))
+            let forget = if welcome.forget { ", forget" } else { "" };
+            format!(
+                "welcome{forget}, acknowledged up to {}",
+                welcome.acknowledged.map_or(0, MessageNumber::number)
+            )
         }
         CoordinatorMessage::Grants(leases) => {
             let leases: Vec<String> = leases.iter().map(of_lease).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use slalom_common::cost::REFERENCE;
 use slalom_common::id::{Incarnation, LeaseId};
-use slalom_common::message::{CoordinatorMessage, WorkerMessage};
+use slalom_common::message::{CoordinatorMessage, Welcome, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::NUMERICS;
 use slalom_worker::agent::backoff::{Backoff, Bounds};
@@ -213,6 +213,11 @@ impl World {
             Carried::Message(message) => {
                 self.say(|_| format!("hill-{} hears {}", worker.0, history::of_down(&message)));
                 let was_live = self.process(worker, id).is_some_and(|one| one.session.is_live());
+                if let CoordinatorMessage::Welcome(Welcome { forget: true, .. }) = message
+                    && let Some(incarnation) = self.process(worker, id).map(|one| one.incarnation)
+                {
+                    self.checker.on_forgets(incarnation);
+                }
                 self.tell(worker, id, Event::Received(message))?;
                 let now = self.now;
                 if let Some(process) = self.process(worker, id)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use slalom_common::id::LeaseId;
 use slalom_common::message::CoordinatorMessage;
 use slalom_common::moment::Moment;
+use slalom_coordinator::store::memory::MemoryStore;
 use slalom_worker::agent::session::{SlotId, SlotNews};
 
 use crate::checker::{Checked, Checker, Tally, Violation};
@@ -84,6 +85,8 @@ pub(crate) struct World {
     /// The process has been told that its disk failed, and is about to end.
     pub(crate) fail_coordinator: bool,
     pub(crate) disk: Disk,
+    /// The last backup, and what was durable then.
+    backup: Option<(MemoryStore, Checker)>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) processes: u64,
     pub(crate) network: Network,
@@ -134,6 +137,7 @@ impl World {
             coordinator: Coordinator::default(),
             fail_coordinator: false,
             disk: Disk::new(),
+            backup: None,
             hosts,
             processes: 0,
             network: Network::default(),
@@ -349,6 +353,14 @@ impl World {
                 self.at(until, Happening::DiskRecovers);
             }
             Fault::FailDisk => self.disk.health = Health::Failing,
+            Fault::TakeBackup => self.backup = Some((self.disk.backup(), self.checker.clone())),
+            Fault::BringBackupBack => {
+                if let Some((records, checker)) = self.backup.clone() {
+                    self.kill_coordinator()?;
+                    self.disk.bring_back(records);
+                    self.checker.on_brought_back(checker);
+                }
+            }
             Fault::TearCheckpoint => self.tear_checkpoint(),
             Fault::LoseCheckpoint => {
                 let names: Vec<_> = self.disk.blobs.keys().copied().collect();
