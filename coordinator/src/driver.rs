@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::announce::announce;
+use crate::batch::{AtOnce, Batch};
 use crate::scheduler::effect::{Effect, Effects, Reply};
 use crate::scheduler::event::{Event, RequestId, Saying, StreamId};
 use crate::scheduler::ledger::Ledger;
@@ -253,12 +254,10 @@ struct Task {
     changed: watch::Sender<u64>,
 }
 
-/// What one batch of inputs came to.
+/// What one turn of the loop came to.
 #[derive(Default)]
-struct Batch {
-    events: usize,
-    records: Vec<Record>,
-    after_commit: Vec<Effect>,
+struct Turn {
+    batch: Batch,
     questions: Vec<Question>,
     stops: bool,
 }
@@ -267,43 +266,45 @@ impl Task {
     async fn run(mut self) -> Result<(), DriverError> {
         let mut inputs = Vec::with_capacity(BATCH_MAX);
         loop {
-            let mut batch = Batch::default();
+            let mut turn = Turn::default();
             let deadline = self.origin + self.scheduler.next_deadline().since(Moment::default());
             tokio::select! {
                 received = self.inputs.recv_many(&mut inputs, BATCH_MAX) => {
                     // Every handle is gone: nobody can ask for anything any more.
-                    batch.stops = received == 0;
+                    turn.stops = received == 0;
                 }
                 () = tokio::time::sleep_until(deadline.into()) => (),
             }
             for input in inputs.drain(..) {
-                self.handle(input, &mut batch);
+                self.handle(input, &mut turn);
             }
             if deadline <= Instant::now() {
                 // Whoever spoke while the disk stalled is heard before anybody is called silent; who speaks from now on
                 // is not, or a steady stream of others' reports would keep the silent alive.
                 for _ in 0..self.inputs.len() {
                     let Ok(input) = self.inputs.try_recv() else { break };
-                    self.handle(input, &mut batch);
+                    self.handle(input, &mut turn);
                 }
                 let effects = self.scheduler.handle(self.now(), Event::Tick);
-                self.take(effects, &mut batch);
+                self.take(effects, &mut turn);
             }
-            if !batch.records.is_empty() {
-                self.commit(batch.records).await?;
+            let happened = !turn.batch.is_empty();
+            let (records, promises) = turn.batch.close();
+            if !records.is_empty() {
+                self.commit(records).await?;
             }
-            for effect in batch.after_commit {
+            for effect in promises.made_good() {
                 self.carry_out(effect).await?;
             }
             let now = self.now();
-            for question in batch.questions {
+            for question in turn.questions {
                 question(&self.scheduler, now);
             }
             // A question changes nothing: watchers, who ask when something has changed, would wake each other for ever.
-            if batch.events > 0 {
+            if happened {
                 self.changed.send_modify(|version| *version += 1);
             }
-            if batch.stops {
+            if turn.stops {
                 return Ok(());
             }
         }
@@ -313,7 +314,7 @@ impl Task {
         Moment::new(self.origin.elapsed())
     }
 
-    fn handle(&mut self, input: Input, batch: &mut Batch) {
+    fn handle(&mut self, input: Input, turn: &mut Turn) {
         let now = self.now();
         let event = match input {
             Input::Event(event) => event,
@@ -334,11 +335,11 @@ impl Task {
                 }
             }
             Input::Read(question) => {
-                batch.questions.push(question);
+                turn.questions.push(question);
                 return;
             }
             Input::Stop => {
-                batch.stops = true;
+                turn.stops = true;
                 return;
             }
         };
@@ -346,7 +347,7 @@ impl Task {
             self.streams.remove(stream);
         }
         let effects = self.scheduler.handle(now, event);
-        self.take(effects, batch);
+        self.take(effects, turn);
     }
 
     fn fresh_id(&mut self) -> u64 {
@@ -354,19 +355,11 @@ impl Task {
         self.next_id
     }
 
-    fn take(&mut self, effects: Effects, batch: &mut Batch) {
-        let Effects { records, now, after_commit } = effects;
-        batch.events += 1;
-        batch.records.extend(records);
-        batch.after_commit.extend(after_commit);
-        for effect in now {
+    fn take(&mut self, effects: Effects, turn: &mut Turn) {
+        for effect in turn.batch.take(effects) {
             match effect {
-                Effect::Announce(notice) => announce(&notice),
-                Effect::Close { stream } => self.close(stream),
-                // These promise something, so the scheduler never lists them here; late is right in any case.
-                Effect::Send { .. } | Effect::Reply { .. } | Effect::RemoveCheckpoint { .. } => {
-                    batch.after_commit.push(effect);
-                }
+                AtOnce::Announce(notice) => announce(&notice),
+                AtOnce::Close { stream } => self.close(stream),
             }
         }
     }

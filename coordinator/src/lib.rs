@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod announce;
+pub mod batch;
 pub mod config;
 pub mod driver;
 pub mod process;

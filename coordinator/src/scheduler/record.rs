@@ -117,3 +117,13 @@ pub enum Answer {
     /// The training's own divergence.
     DivergedAt(Step),
 }
+
+impl Answer {
+    /// The step that it answers, or at which the training diverged.
+    pub const fn step(&self) -> Step {
+        match self {
+            Self::Milestone(milestone) => milestone.step,
+            Self::DivergedAt(at) => *at,
+        }
+    }
+}

@@ -174,6 +174,9 @@ impl Scheduler {
         (refused, refused_lease): (Answer, LeaseId),
         effects: &mut Effects,
     ) {
+        if self.ledger.run(run).has_refused(refused_lease, &refused) {
+            return;
+        }
         self.record(Record::ConflictFound { kept_lease, kept, refused_lease, refused }, effects);
         let worker = |lease| {
             let lease = self.ledger.lease(lease).expect("an answer came under a granted lease");

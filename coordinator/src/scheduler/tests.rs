@@ -448,6 +448,34 @@ fn other_bits_for_the_same_answer_are_a_conflict_and_the_first_stays() {
     assert_eq!(kept, Some(measured(&first.run, Step::new(500)).measured));
 }
 
+/// Seed 3472 of the simulation: its acknowledgement died with the coordinator, so the report came again.
+#[test]
+fn a_contradiction_that_is_reported_again_is_acknowledged_and_not_recorded_twice() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut slow, effects) = world.join("slow", 1);
+    let first = grants(&effects).remove(0);
+    world.wait(LEASE);
+    let (mut quick, effects) = world.join("quick", 1);
+    let second = grants(&effects).remove(0);
+    world.report(&mut quick, &second, Report::Milestone(measured(&second.run, Step::new(500))));
+    let held = LeasesHeld { leases: vec![first.id], received_max: Some(first.id) };
+    let other = Milestone {
+        measured: Measured::Perplexity(Perplexity::new(99.0).expect("finite")),
+        ..measured(&first.run, Step::new(500))
+    };
+    slow = world.greet(slow, held.clone()).0;
+    let effects = world.report(&mut slow, &first, Report::Milestone(other));
+    assert!(matches!(effects.records[..], [Record::ConflictFound { .. }]), "{:?}", effects.records);
+
+    world.restart();
+    slow = world.greet(slow, held).0;
+    slow.reports = 0;
+    let effects = world.report(&mut slow, &first, Report::Milestone(other));
+    assert_eq!(effects.records, []);
+    assert_eq!(sent(&effects), [&CoordinatorMessage::Acknowledged(MessageNumber::new(1))]);
+}
+
 #[test]
 fn the_last_answer_from_a_stale_lease_is_welcome_and_stops_the_heir() {
     let mut world = World::new();

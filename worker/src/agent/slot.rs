@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use slalom_common::chain::Chain;
-use slalom_common::checkpoint::Checkpoint;
+use slalom_common::checkpoint::{Checkpoint, CheckpointError};
 use slalom_common::id::{LeaseId, Step};
 use slalom_common::log::worker as log;
 use slalom_common::message::{CheckpointName, Lease, LeaseEnd};
@@ -291,14 +291,10 @@ fn resume(
         Ok(Err(error)) => return refused(&error),
         Err(_late) => return refused(&BlobError::Stalled),
     };
-    let state = match Checkpoint::from_bytes(&bytes, &lease.run) {
+    let state = match whole_state(&bytes, lease) {
         Ok(state) => state,
         Err(error) => return refused(&error),
     };
-    // Beyond a wanted step it would leave a hole (I10). The wire has checked the step that the lease names, not this.
-    if lease.wanted.first().is_some_and(|first| state.step > *first) {
-        return refused(&BeyondWanted(state.step));
-    }
     match Trainer::resume(tools.kernels, &lease.run, Arc::clone(symbols), &state) {
         Ok(trainer) => Ok(Some(trainer)),
         Err(ResumeError::Trainer(error)) => Err(error.into()),
@@ -306,10 +302,29 @@ fn resume(
     }
 }
 
-/// A checkpoint that is later than it was said to be.
+/// Why a lease does not go on from the bytes of its checkpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("it is of step {0}, beyond the first wanted one")]
-struct BeyondWanted(Step);
+pub enum Unusable {
+    /// They are not a checkpoint of its run.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// It is later than it was said to be: to go on from it would leave a hole (I10).
+    #[error("it is of step {0}, beyond the first wanted one")]
+    BeyondWanted(Step),
+}
+
+/// The state that `lease` may go on from, in the bytes of the checkpoint that it names.
+///
+/// # Errors
+/// If they are not whole, another run's, or of a step beyond the first wanted one: the wire has checked the step that the
+/// lease names, not this.
+pub fn whole_state(bytes: &[u8], lease: &Lease) -> Result<Checkpoint, Unusable> {
+    let state = Checkpoint::from_bytes(bytes, &lease.run)?;
+    if lease.wanted.first().is_some_and(|first| state.step > *first) {
+        return Err(Unusable::BeyondWanted(state.step));
+    }
+    Ok(state)
+}
 
 /// More than a checkpoint of this shape has: weights, state, cursors and a header.
 fn checkpoint_bytes_max(shape: Shape) -> u64 {

@@ -227,7 +227,10 @@ impl Ledger {
                     entry.checkpoints.remove(0);
                 }
             }
-            Record::ConflictFound { .. } => (),
+            Record::ConflictFound { refused_lease, refused, .. } => {
+                let run = self.leased_run(*refused_lease);
+                self.runs[run.number() as usize].refuse(*refused_lease, *refused);
+            }
             Record::RunsRetried { runs } => {
                 for key in runs {
                     let run = self.by_key[key];

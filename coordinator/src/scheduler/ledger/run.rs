@@ -65,6 +65,8 @@ pub struct RunEntry {
     pub given_up: bool,
     /// The newest two, the newer last.
     pub checkpoints: Vec<CheckpointName>,
+    /// What was refused because something else is kept, by the lease and the step that it came under.
+    refused: BTreeMap<(LeaseId, Step), Answer>,
     pub(super) views: Vec<View>,
 }
 
@@ -82,6 +84,7 @@ impl RunEntry {
             last_failure: None,
             given_up: false,
             checkpoints: Vec::new(),
+            refused: BTreeMap::new(),
             views: Vec::new(),
         }
     }
@@ -138,6 +141,15 @@ impl RunEntry {
     /// In which sweeps it stands, under which numbers, in which states.
     pub fn views(&self) -> impl Iterator<Item = (SweepIndex, RunNumber, RunState)> + '_ {
         self.views.iter().map(|view| (view.sweep, view.number, view.state))
+    }
+
+    /// Whether this very answer is on record as refused: its report comes again if the first acknowledgement was lost (I5).
+    pub fn has_refused(&self, lease: LeaseId, answer: &Answer) -> bool {
+        self.refused.get(&(lease, answer.step())) == Some(answer)
+    }
+
+    pub(super) fn refuse(&mut self, lease: LeaseId, answer: Answer) {
+        self.refused.insert((lease, answer.step()), answer);
     }
 
     pub(super) fn count_loss(&mut self, detail: &str) {

@@ -1,0 +1,63 @@
+//! Bugs to be caught. Each perverts what passes between parts that are right, so that no production code has a switch in it.
+
+use slalom_common::id::MessageNumber;
+use slalom_common::message::{CoordinatorMessage, Lease, Report};
+use slalom_coordinator::scheduler::Scheduler;
+use slalom_coordinator::scheduler::effect::Effect;
+use slalom_coordinator::scheduler::event::{Event, Saying};
+
+/// What is wrong with this world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bug {
+    /// What must wait for the commit leaves before it.
+    AcknowledgesBeforeCommit,
+    /// The end of a stale lease is taken for that of the lease in force on its run.
+    TakesStaleEnds,
+    /// A slot goes on from bytes that do not verify.
+    ResumesTorn,
+    /// A lease goes on from the run's newest checkpoint, whatever steps before it lack an answer, and its slot does not mind.
+    ResumesPastMilestone,
+    /// The disk says of each commit that it is durable, and the last before a crash is not.
+    ForgetsCommit,
+    /// One worker's perplexities are off by their last bit.
+    MeasuresOtherBits,
+    /// Whoever is silent for half the lease time loses its leases.
+    ExpiresEarly,
+    /// Whoever is silent keeps its leases.
+    NeverExpires,
+}
+
+/// A stale end, said as if by the holder of the lease in force, on whose stream the scheduler hears it.
+pub(crate) fn as_if_in_force(scheduler: &Scheduler, event: &Event) -> Option<Event> {
+    let Event::Said {
+        saying: Saying::Reported { lease, run, report: report @ Report::LeaseEnded { .. }, .. },
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let ledger = scheduler.ledger();
+    let current = ledger.run(ledger.find(run)?).lease.filter(|current| current != lease)?;
+    let (incarnation, _) = ledger.holder(ledger.lease(current)?);
+    let stream = scheduler.fleet().get(&incarnation)?.stream?;
+    // Number 0 is nobody's: what the holder itself has reported stays as it is.
+    let number = MessageNumber::new(0);
+    let saying = Saying::Reported { number, lease: current, run: *run, report: report.clone() };
+    Some(Event::Said { stream, incarnation, saying })
+}
+
+/// Whether this acknowledges what only [`as_if_in_force`] has said.
+pub(crate) fn acknowledges_nothing(effect: &Effect) -> bool {
+    matches!(effect, Effect::Send { message: CoordinatorMessage::Acknowledged(number), .. } if number.number() == 0)
+}
+
+/// Has every lease of a grant go on from the newest checkpoint of its run.
+pub(crate) fn resume_from_newest(scheduler: &Scheduler, message: &mut CoordinatorMessage) {
+    let CoordinatorMessage::Grants(leases) = message else { return };
+    let ledger = scheduler.ledger();
+    for Lease { id, resume, .. } in leases {
+        let run = ledger.lease(*id).map(|granted: &_| granted.run);
+        let newest = run.and_then(|run| ledger.run(run).checkpoints.iter().max_by_key(|one| one.step));
+        *resume = newest.copied().or(*resume);
+    }
+}
