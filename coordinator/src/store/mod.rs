@@ -149,9 +149,15 @@ pub enum Damage {
     /// `SQLite` could not read it.
     #[error("the database cannot be read")]
     Unreadable(#[source] rusqlite::Error),
+    /// It says to be of a version whose tables it does not have.
+    #[error("it says to be of version {0}, and its tables are not of that")]
+    Version(i32),
     /// What names the store is gone, or no name.
     #[error("its id is missing")]
     NoId,
+    /// What names the store is not what it was.
+    #[error("its id is not what was written")]
+    OtherId,
     /// Records between two others are gone.
     #[error("the record is missing")]
     Missing,
