@@ -3,6 +3,7 @@
 //! A store appends and loads; it decides nothing, and it never mends: what it cannot read as it was written it refuses
 //! by path (I14). Expected failures: the disk is full, another process has the store, the files are not what they were.
 
+pub mod backup;
 pub mod blobs;
 mod codec;
 pub mod memory;

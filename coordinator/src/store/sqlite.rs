@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, params};
 use rustix::fs::{FlockOperation, flock};
 use slalom_common::id::{LeaseId, RunKey, StoreId};
 
 use super::codec::{checksum, decode, encode};
 use super::{Damage, Stamped, Store, StoreError, at_ms, time_of};
 use crate::scheduler::record::Record;
+
+/// The database's name in the store's directory.
+pub(super) const DATABASE: &str = "slalom.db";
 
 /// Marks the file as Slalom's: "slom".
 const APPLICATION_ID: i32 = 0x736c_6f6d;
@@ -82,7 +85,7 @@ impl SqliteStore {
             _ => StoreError::io(dir, error),
         })?;
         let lock = lock(dir)?;
-        let path = dir.join("slalom.db");
+        let path = dir.join(DATABASE);
         if !make_sure_it_was_whole(&path)? {
             create(dir, &path, MIGRATIONS)?;
         }
@@ -95,10 +98,7 @@ impl SqliteStore {
         check_structure(&connection, &path)?;
         migrate(&mut connection, &path, MIGRATIONS)?;
         let id = read_id(&connection, &path)?;
-        let last_id: i64 = connection
-            .query_row("SELECT coalesce(max(id), 0) FROM records", [], |row| row.get(0))
-            .map_err(opening)?;
-        let last_id = last_id.cast_unsigned();
+        let last_id = read_last_id(&connection).map_err(opening)?;
         Ok(Self { connection, path, id, last_id, settled: false, broken: false, _lock: lock })
     }
 
@@ -170,14 +170,15 @@ impl Store for SqliteStore {
         if self.broken {
             return Err(StoreError::Broken(self.path.clone()));
         }
-        self.settle()?;
-        match self.insert(batch, at_ms(at)) {
+        let inserted = self
+            .settle()
+            .and_then(|()| self.insert(batch, at_ms(at)).map_err(|error| sqlite_error(&self.path, error)));
+        match inserted {
             Ok(last_id) => {
                 self.last_id = last_id;
                 Ok(())
             }
             Err(error) => {
-                let error = sqlite_error(&self.path, error);
                 // A sync that failed once may succeed the second time without having written: never tried again.
                 self.broken = !error.may_pass();
                 Err(error)
@@ -186,22 +187,7 @@ impl Store for SqliteStore {
     }
 
     fn load(&mut self) -> Result<Vec<Record>, StoreError> {
-        const LOAD: &str = "SELECT id, at_ms, kind, sweep, lease, body, checksum FROM records ORDER BY id";
-        let failed = |error| sqlite_error(&self.path, error);
-        let mut records = Vec::with_capacity(self.last_id as usize);
-        let mut statement = self.connection.prepare(LOAD).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        for expected in 1..=self.last_id {
-            let corrupt = |damage| corrupt(&self.path, Some(expected), damage);
-            let Some(row) = rows.next().map_err(failed)? else { return Err(corrupt(Damage::Missing)) };
-            let id = row.get_ref(0).and_then(|id| Ok(id.as_i64()?)).map_err(failed)?.cast_unsigned();
-            if id != expected {
-                return Err(corrupt(Damage::Missing));
-            }
-            records.push(read(row, id).map_err(|error| error.of(&self.path, id))?.record);
-        }
-        drop(rows);
-        drop(statement);
+        let records = read_all(&self.connection, &self.path, self.last_id)?;
         self.settle()?;
         Ok(records)
     }
@@ -220,6 +206,67 @@ impl Store for SqliteStore {
         }
         Ok(history)
     }
+}
+
+/// Copies the database of the store in `dir` into a new file, and reads the copy back: the records committed by one moment.
+/// Another process may have the store, and commits meanwhile. The copy is on the disk; its name is for the caller to sync.
+///
+/// # Errors
+/// If there is no whole store of this version or an earlier one, or no room.
+pub(super) fn copy(dir: &Path, to: &Path) -> Result<Vec<Record>, StoreError> {
+    // In one transaction that reads, and so blocks no commit; not page by page, so that a damaged one is not carried along.
+    const COPY: &str = "VACUUM INTO ?1";
+    let path = dir.join(DATABASE);
+    make_sure_it_was_whole(&path)?;
+    let reading = |error| sqlite_error(&path, error);
+    let source = open_to_read(&path).map_err(reading)?;
+    identify(&source, &path)?;
+    let unnameable = || io::Error::new(io::ErrorKind::InvalidInput, "the name is not UTF-8");
+    let name = to.to_str().ok_or_else(|| StoreError::io(to, unnameable()))?;
+    source.execute(COPY, [name]).map_err(|error| match sqlite_error(&path, error) {
+        // Nothing else is written.
+        StoreError::DiskFull(_) => StoreError::DiskFull(to.to_owned()),
+        error => error,
+    })?;
+    File::open(to).and_then(|copy| copy.sync_all()).map_err(|error| StoreError::io(to, error))?;
+
+    let reading = |error| sqlite_error(to, error);
+    let copied = open_to_read(to).map_err(reading)?;
+    identify(&copied, to)?;
+    check_structure(&copied, to)?;
+    let last_id = read_last_id(&copied).map_err(reading)?;
+    // What is wrong in the copy is so because it is in what was copied.
+    read_all(&copied, &path, last_id)
+}
+
+fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn read_last_id(connection: &Connection) -> rusqlite::Result<u64> {
+    let last: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM records", [], |row| row.get(0))?;
+    Ok(last.cast_unsigned())
+}
+
+/// Every record up to the last, each as it was written.
+fn read_all(connection: &Connection, path: &Path, last_id: u64) -> Result<Vec<Record>, StoreError> {
+    const LOAD: &str = "SELECT id, at_ms, kind, sweep, lease, body, checksum FROM records ORDER BY id";
+    let failed = |error| sqlite_error(path, error);
+    let mut records = Vec::new();
+    let mut statement = connection.prepare(LOAD).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    for expected in 1..=last_id {
+        let corrupt = |damage| corrupt(path, Some(expected), damage);
+        let Some(row) = rows.next().map_err(failed)? else { return Err(corrupt(Damage::Missing)) };
+        let id = row.get_ref(0).and_then(|id| Ok(id.as_i64()?)).map_err(failed)?.cast_unsigned();
+        if id != expected {
+            return Err(corrupt(Damage::Missing));
+        }
+        records.push(read(row, id).map_err(|error| error.of(path, id))?.record);
+    }
+    Ok(records)
 }
 
 enum ReadError {

@@ -8,6 +8,7 @@ use std::process::Command;
 use slalom_common::answer::{SweepState, TrialRow};
 use slalom_common::message::{CoordinatorMessage, Lease};
 use slalom_proto::v1;
+use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use crate::peers::{Worker, hello, made_up, person, put_checkpoint, submit, sweep};
@@ -190,6 +191,105 @@ async fn a_read_only_directory_is_refused_in_words_and_harms_nothing() {
     disk.remount("rw");
     let coordinator = Coordinator::start(dir.path()).await;
     has_all_results(&coordinator).await;
+}
+
+/// A store with a sweep in it, closed.
+async fn closed_store() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let coordinator = Coordinator::start(dir.path()).await;
+    submit(coordinator.channel(), &sweep("8,16")).await;
+    assert_eq!(coordinator.signal("TERM").await.code(), Some(0));
+    dir
+}
+
+/// What may have become of a database.
+enum Damage {
+    /// To so many bytes.
+    Cut(u64),
+    Sql(&'static str),
+}
+
+impl Damage {
+    fn is_done_to(&self, database: &Path) {
+        match *self {
+            Self::Cut(length) => {
+                let file = File::options().write(true).open(database).expect("it is there");
+                file.set_len(length).expect("it was longer");
+            }
+            Self::Sql(sql) => {
+                let tool = rusqlite::Connection::open(database).expect("a database");
+                tool.execute_batch(sql).expect("a change");
+            }
+        }
+    }
+}
+
+/// Fault "corrupt store", invariant I14: in words, with what to do, and to the byte as it was.
+#[tokio::test]
+async fn what_is_no_whole_store_of_this_build_is_refused_with_what_to_do_and_left_as_it_is() {
+    let restore = "nothing was changed: restore it from a copy, or move it away to begin anew";
+    let elsewhere = "nothing was changed: choose another folder with `--store`";
+    let newer = "nothing was changed: use that build, or choose another with `--store`";
+    let cases = [
+        (Damage::Cut(0), "is damaged: the file is empty", restore),
+        (Damage::Cut(6000), "is damaged: ", restore),
+        (Damage::Sql("UPDATE records SET body = x'00'"), "is damaged at record 1: its checksum", restore),
+        (Damage::Sql("DELETE FROM store"), "is damaged: its id is missing", restore),
+        (Damage::Sql("PRAGMA user_version = 1"), "is damaged: it says to be of version 1", restore),
+        (Damage::Sql("PRAGMA user_version = 99"), "is of version 99, newer than", newer),
+        (Damage::Sql("PRAGMA application_id = 7"), "is a database of another program", elsewhere),
+    ];
+    let whole = closed_store().await;
+    for (damage, words, help) in cases {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = dir.path().join("slalom.db");
+        fs::copy(whole.path().join("slalom.db"), &database).expect("it is closed");
+        damage.is_done_to(&database);
+        let before = fs::read(&database).expect("it is there");
+        let (code, said) = refused(dir.path());
+        assert_eq!(code, Some(1), "{said}");
+        // Beside what the log says of it, which another thread writes.
+        let shown =
+            said.lines().filter(|line| ["error: ", "  help: "].iter().any(|word| line.starts_with(word)));
+        let lines: Vec<&str> = shown.collect();
+        let [error, last] = lines[..] else { panic!("{said}") };
+        let expected = format!("error: {} {words}", database.display());
+        assert!(error.starts_with(&expected), "{said}\nin place of\n{expected}");
+        assert_eq!(last, format!("  help: {help}"), "{said}");
+        assert!(fs::read(&database).expect("it is there") == before, "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_says_what_it_has_or_why_there_is_none() {
+    let store = closed_store().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let copy = place.path().join("monday");
+    let back_up = |from: &Path| {
+        let output = program().arg("backup").arg(&copy).arg("--store").arg(from).output();
+        output.expect("the program starts")
+    };
+    let none = back_up(place.path());
+    assert_eq!(none.status.code(), Some(1));
+    let words = format!(
+        "error: there is no store in {}\n  help: `--store` names the folder of a coordinator's store\n",
+        place.path().display()
+    );
+    assert_eq!(said(&none), words);
+
+    let made = back_up(store.path());
+    assert!(made.status.success(), "{}", said(&made));
+    let line = format!("{}: 1 records, 1 corpora\n", copy.display());
+    assert_eq!(String::from_utf8_lossy(&made.stdout), line);
+    let again = back_up(store.path());
+    assert_eq!(again.status.code(), Some(1));
+    let words = format!(
+        "error: {} is there already\n  help: a backup writes over nothing: give a folder that is not there yet\n",
+        copy.display()
+    );
+    assert_eq!(said(&again), words);
+    let coordinator = Coordinator::start(&copy).await;
+    assert_eq!(status_of_tiny(&coordinator).await.state, SweepState::Active);
 }
 
 /// Fault "I/O error": crash and recover. From the moment on at which `strace` is there, every sync fails.
