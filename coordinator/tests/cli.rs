@@ -6,6 +6,8 @@ mod disk;
 mod peers;
 #[path = "cli/process.rs"]
 mod process;
+#[path = "cli/scale.rs"]
+mod scale;
 #[path = "cli/trace.rs"]
 mod trace;
 
