@@ -109,6 +109,9 @@ pub(crate) enum CallError {
     /// What was asked for is refused in words.
     #[error("{who} refuses: {what}")]
     Refused { who: Who, what: String },
+    /// It has no room for what was asked for.
+    #[error("{who} refuses: {what}")]
+    Full { who: Who, what: String },
     /// A `slalom run` takes no other sweep.
     #[error("{who} takes no sweep: {what}")]
     TakesNone { who: Who, what: String },
@@ -133,9 +136,10 @@ impl CallError {
         match status.code() {
             Code::NotFound => Self::NotFound { who, what },
             Code::AlreadyExists => Self::NameTaken { what },
-            Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::OutOfRange => {
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
                 Self::Refused { who, what }
             }
+            Code::ResourceExhausted => Self::Full { who, what },
             Code::Unimplemented => Self::TakesNone { who, what },
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
                 Self::Gone { who, what }
@@ -163,6 +167,9 @@ impl CallError {
                 Some("what it acknowledged is safe; try again when it is back".to_owned())
             }
             Self::Gone { .. } => Some("`slalom run` of the same sweep goes on where it stopped".to_owned()),
+            Self::Full { .. } => Some(
+                "free some space there, then type the same again; what it acknowledged is safe".to_owned(),
+            ),
             Self::Refused { .. } => None,
             Self::Failed { .. } => Some("its log says more".to_owned()),
             Self::Malformed { .. } => {

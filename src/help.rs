@@ -122,6 +122,7 @@ Example:
 pub(crate) const COORDINATOR: &str = "\
 Example:
   slalom coordinator --listen 0.0.0.0:7117 --insecure --store /var/lib/slalom
+  slalom coordinator backup --store /var/lib/slalom /mnt/copies/monday
 
 The same as the program slalom-coordinator.";
 

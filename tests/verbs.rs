@@ -138,6 +138,7 @@ fn help_names_every_verb_in_its_group_and_each_verb_has_an_example() {
         "plan",
         "train",
         "coordinator",
+        "coordinator backup",
         "worker",
         "submit",
         "wait",
@@ -404,6 +405,7 @@ fn what_is_no_command_is_a_usage_error() {
         "bench --fit --shapes 8,8,5",
         "run --log slalom=loud",
         "coordinator --log slalom=loud",
+        "coordinator backup",
         "worker --log slalom=loud",
     ];
     for line in lines {
@@ -463,6 +465,7 @@ fn every_complaint_is_two_lines() {
         "train --nodes 0 --batch-size 4 --unrollings 3 --steps 1",
         "corpus info plain.txt",
         "corpus fetch text9",
+        "coordinator backup copy --store folder",
         "status --coordinator 127.0.0.1:1",
     ];
     for line in lines {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use slalom_common::duration;
 use slalom_common::log::args::LogArgs;
 use slalom_common::run::NUMERICS;
@@ -14,12 +14,16 @@ use crate::scheduler::order::Serve;
 
 /// What a coordinator is told where it is started; nothing of it moves a bit of any result.
 #[derive(Args, Clone, Debug)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "VERB")]
 pub struct CoordinatorArgs {
+    /// What to do but to serve.
+    #[command(subcommand)]
+    pub verb: Option<CoordinatorVerb>,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", env = "SLALOM_LISTEN", default_value = "127.0.0.1:7117")]
     pub listen: SocketAddr,
     /// Folder of the store: what happened, corpora and checkpoints
-    #[arg(long, value_name = "DIR", env = "SLALOM_STORE", default_value = "slalom-store")]
+    #[arg(long, value_name = "DIR", env = "SLALOM_STORE", default_value = "slalom-store", global = true)]
     pub store: PathBuf,
     /// Between two heartbeats of a worker
     #[arg(long, value_name = "TIME", env = "SLALOM_HEARTBEAT", default_value = "5s", value_parser = duration::parse)]
@@ -51,6 +55,27 @@ pub struct CoordinatorArgs {
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// What is done with a store but to serve it.
+#[derive(Subcommand, Clone, Debug)]
+pub enum CoordinatorVerb {
+    /// Copy the store to a new folder, also while its coordinator runs
+    ///
+    /// The copy has what was recorded by one moment, read back and checked, and the corpora of active sweeps. A coordinator
+    /// started on it goes on from there; checkpoints stay behind, so runs that were under way begin again, to the same bits.
+    #[command(
+        after_help = "Example:\n  slalom coordinator backup --store /var/lib/slalom /mnt/copies/monday"
+    )]
+    Backup(BackupArgs),
+}
+
+/// What a backup is told.
+#[derive(Args, Clone, Debug)]
+pub struct BackupArgs {
+    /// Folder to be made
+    #[arg(value_name = "DIR")]
+    pub to: PathBuf,
 }
 
 /// A coordinator's settings, once they hold together.

@@ -2,8 +2,9 @@
 //! this; an embedded coordinator is [`serve`].
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError, CoordinatorArgs};
+use crate::config::{BackupArgs, Config, ConfigError, CoordinatorArgs, CoordinatorVerb};
 use crate::driver::{Driver, DriverError};
 use crate::scheduler::Settings;
 use crate::service::{self, ServeError};
+use crate::store::backup::{self, BackupError, Copied};
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
@@ -116,8 +118,11 @@ fn store_help(error: &StoreError) -> &'static str {
 }
 
 /// Serves until told to end: SIGTERM is 0, Ctrl-C 130, a second signal ends at once. Settings that do not hold together
-/// are 2, any other error 1; both are written to standard error.
+/// are 2, any other error 1; both are written to standard error. Or does what else it is told to.
 pub fn run(args: &CoordinatorArgs) -> ExitCode {
+    if let Some(CoordinatorVerb::Backup(BackupArgs { to })) = &args.verb {
+        return back_up(&args.store, to);
+    }
     let config = match args.resolve() {
         Ok(config) => config,
         Err(error) => {
@@ -143,6 +148,47 @@ pub fn run(args: &CoordinatorArgs) -> ExitCode {
     // Whoever still waits for a disk or a peer is not waited for.
     runtime.shutdown_background();
     ended
+}
+
+fn back_up(store: &Path, to: &Path) -> ExitCode {
+    match backup::copy(store, to) {
+        Ok(Copied { records, corpora }) => {
+            let line = format!("{}: {records} records, {corpora} corpora\n", to.display());
+            // That the copy is there does not depend on who reads this.
+            let _ = io::stdout().write_all(line.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&error, Some(backup_help(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn backup_help(error: &BackupError) -> &'static str {
+    match error {
+        BackupError::NoStore(_) => "`--store` names the folder of a coordinator's store",
+        BackupError::Taken(_) => "a backup writes over nothing: give a folder that is not there yet",
+        BackupError::Store(StoreError::Corrupt { .. }) => {
+            "nothing was written: an earlier backup is the last that is whole"
+        }
+        BackupError::Store(StoreError::NotWritable { .. } | StoreError::NotADirectory(_)) => {
+            "nothing was written: give a folder that can be made"
+        }
+        BackupError::Store(StoreError::DiskFull(_))
+        | BackupError::Folder(BlobError::DiskFull(_))
+        | BackupError::Corpus { source: BlobError::DiskFull(_), .. } => {
+            "nothing was written: free some space, or give a folder on another disk"
+        }
+        BackupError::Corpus { .. } | BackupError::CorpusGone { .. } => {
+            "nothing was written: submit the sweep again, which puts its corpus there, or cancel it"
+        }
+        BackupError::Store(StoreError::Newer { .. }) => "nothing was written: use that build",
+        BackupError::Store(StoreError::Busy(_)) => "close the program that has it open, then try again",
+        BackupError::Store(_) | BackupError::Folder(_) => {
+            "nothing was written: when the disk is well, try again"
+        }
+    }
 }
 
 async fn serve_until_signalled(config: Config) -> ExitCode {
@@ -231,7 +277,6 @@ fn why_ended(ended: <JoinHandle<Result<(), DriverError>> as Future>::Output) -> 
 
 /// Writes to standard error, which may be closed.
 fn say(error: &dyn Error, help: Option<&str>) {
-    use std::io::Write as _;
     let mut text = format!("error: {}\n", Chain(error));
     if let Some(help) = help {
         text.push_str("  help: ");

@@ -1,9 +1,15 @@
 //! `slalom-coordinator` from outside: the real binary, real connections, kill -9.
 
+#[path = "cli/disk.rs"]
+mod disk;
 #[path = "cli/peers.rs"]
 mod peers;
 #[path = "cli/process.rs"]
 mod process;
+#[path = "cli/scale.rs"]
+mod scale;
+#[path = "cli/trace.rs"]
+mod trace;
 
 use std::net::TcpListener;
 

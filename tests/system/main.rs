@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests say what they mean by their names")]
 
+mod backup;
 mod faults;
 mod isa;
 mod resume;

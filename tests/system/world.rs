@@ -128,6 +128,22 @@ impl World {
         self.start_coordinator();
     }
 
+    /// Copies the store of the living coordinator.
+    pub(crate) fn back_up(&self) {
+        let mut command = Command::new(binary("slalom-coordinator"));
+        command.arg("backup").arg(self.folder.path().join("copy"));
+        let output = command.arg("--store").arg(self.folder.path().join("store")).output().unwrap();
+        assert!(output.status.success(), "backup: {}", said(&output));
+    }
+
+    /// Starts the coordinator on the same port and the copy, in the place of its store.
+    pub(crate) fn start_coordinator_on_the_copy(&mut self) {
+        let store = self.folder.path().join("store");
+        std::fs::remove_dir_all(&store).unwrap();
+        std::fs::rename(self.folder.path().join("copy"), &store).unwrap();
+        self.start_coordinator();
+    }
+
     /// Starts a worker of one slot.
     pub(crate) fn start_worker(&mut self, name: &str) {
         let mut command = Command::new(binary("slalom-worker"));

@@ -104,7 +104,8 @@ pub async fn serve(
     driver: Driver,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let service = Service::new(driver);
+    // Nobody out there sees why an answer would be late.
+    let service = Service::new(driver.refusing_while_stalled());
     let (health, health_service) = tonic_health::server::health_reporter();
     set_serving(&health).await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -146,8 +147,8 @@ async fn set_serving(health: &HealthReporter) {
     health.set_serving::<SweepServiceServer<Service>>().await;
 }
 
-/// A channel to a server in this process, without a port: for a program that opens a store itself. The server ends with the
-/// last clone of the channel.
+/// A channel to a server in this process, without a port: for a program that opens a store itself, and that sees in
+/// [`Driver::stalled`] why an answer waits. The server ends with the last clone of the channel.
 pub fn in_process(driver: Driver) -> Channel {
     let service = Service::new(driver);
     let (accept, accepted) = mpsc::channel::<Result<DuplexStream, std::io::Error>>(1);

@@ -105,8 +105,9 @@ impl SweepService for Service {
         let wanted = request.into_inner();
         let name = named("WatchRequest.sweep", &wanted.sweep)?;
         let interval = watch_interval(&wanted).map_err(|error| status::of_wire(&error))?;
-        let sweep = self.find(&name).await?;
-        let service = self.clone();
+        // Whoever watches waits for a full disk as for everything else.
+        let service = Self { driver: self.driver.clone().waiting_while_stalled(), ..self.clone() };
+        let sweep = service.find(&name).await?;
         Ok(self.stream(1, async move |rows| {
             service.send_changes(sweep, interval.max(WATCH_INTERVAL_MIN), rows).await
         }))

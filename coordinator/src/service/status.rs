@@ -16,7 +16,7 @@ use slalom_common::wire::WireError;
 use tonic::Status;
 
 use super::session::Refusal;
-use crate::driver::Stopped;
+use crate::driver::Unanswered;
 use crate::store::blobs::BlobError;
 
 /// The longest message, in bytes: statuses travel in headers, whose size HTTP/2 peers bound.
@@ -56,9 +56,13 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
     }
 }
 
-/// The coordinator is going away; another may come.
-pub(super) fn of_stopped(stopped: Stopped) -> Status {
-    Status::unavailable(line(&stopped))
+/// The coordinator is going away, and another may come; or its disk takes nothing for now.
+pub(super) fn of_stopped(why: impl Into<Unanswered>) -> Status {
+    let why = why.into();
+    match why {
+        Unanswered::Stopped(_) => Status::unavailable(line(&why)),
+        Unanswered::Stalled(_) => Status::resource_exhausted(line(&why)),
+    }
 }
 
 /// A stream that its worker opened and then said nothing on.

@@ -37,6 +37,11 @@ fn text() -> Text {
     Text::from_ascii("snow and ice ".repeat(40).as_bytes()).expect("of the 27 symbols")
 }
 
+/// The text of [`sweep`], a byte a character.
+pub(crate) fn corpus() -> Vec<u8> {
+    text().to_ascii()
+}
+
 /// A sweep of 3,000 runs and 6,000 trials: more than one part of any list.
 pub(crate) fn sweep() -> Sweep {
     let axis = |text: &str| text.parse().expect("an axis");

@@ -84,7 +84,7 @@ pub enum BlobError {
 }
 
 impl BlobError {
-    fn io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(path),
@@ -114,7 +114,7 @@ impl Blobs {
     /// # Errors
     /// If it cannot be read or written.
     pub fn open(store: &Path) -> Result<Self, BlobError> {
-        let blobs = Self { root: store.join("blobs") };
+        let blobs = Self::at(store);
         for kind in BlobKind::ALL {
             let folder = blobs.folder(kind);
             fs::create_dir_all(&folder).map_err(|error| BlobError::io(&folder, error))?;
@@ -126,6 +126,11 @@ impl Blobs {
             }
         }
         Ok(blobs)
+    }
+
+    /// The folder in `store`, to be read: another process may have it, and nothing is made or removed.
+    pub(super) fn at(store: &Path) -> Self {
+        Self { root: store.join("blobs") }
     }
 
     /// Starts to store the blob `name` of `size` bytes; storing what is there already is no error.

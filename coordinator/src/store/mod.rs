@@ -3,6 +3,7 @@
 //! A store appends and loads; it decides nothing, and it never mends: what it cannot read as it was written it refuses
 //! by path (I14). Expected failures: the disk is full, another process has the store, the files are not what they were.
 
+pub mod backup;
 pub mod blobs;
 mod codec;
 pub mod memory;
@@ -149,9 +150,15 @@ pub enum Damage {
     /// `SQLite` could not read it.
     #[error("the database cannot be read")]
     Unreadable(#[source] rusqlite::Error),
+    /// It says to be of a version whose tables it does not have.
+    #[error("it says to be of version {0}, and its tables are not of that")]
+    Version(i32),
     /// What names the store is gone, or no name.
     #[error("its id is missing")]
     NoId,
+    /// What names the store is not what it was.
+    #[error("its id is not what was written")]
+    OtherId,
     /// Records between two others are gone.
     #[error("the record is missing")]
     Missing,

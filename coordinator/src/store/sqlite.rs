@@ -2,20 +2,25 @@
 //!
 //! A commit returns when the log is synced (`synchronous=FULL`). The directory's lock, not the database's, keeps a second
 //! coordinator out, so that a person may look at a living store with `sqlite3`. The database is made beside and renamed:
-//! one that is there was once whole, and is never made anew over what is left of it (I14).
+//! one that is there was once whole, and is never made anew over what is left of it (I14). What a start reads back it writes
+//! again: that bytes can be read after a failed sync does not mean that they are on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, params};
 use rustix::fs::{FlockOperation, flock};
 use slalom_common::id::{LeaseId, RunKey, StoreId};
 
 use super::codec::{checksum, decode, encode};
 use super::{Damage, Stamped, Store, StoreError, at_ms, time_of};
 use crate::scheduler::record::Record;
+
+/// The database's name in the store's directory.
+pub(super) const DATABASE: &str = "slalom.db";
 
 /// Marks the file as Slalom's: "slom".
 const APPLICATION_ID: i32 = 0x736c_6f6d;
@@ -44,6 +49,10 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE store (id BLOB NOT NULL) STRICT;
     INSERT INTO store VALUES (randomblob(16));
 ",
+    "
+    ALTER TABLE store ADD COLUMN id_again BLOB;
+    UPDATE store SET id_again = id;
+",
 ];
 
 /// How long a commit waits for a person's tool that holds the database.
@@ -57,6 +66,8 @@ pub struct SqliteStore {
     id: StoreId,
     /// Of the last record committed; they count from 1 without a gap.
     last_id: u64,
+    /// Whether what a former process left is on the disk for certain. It is not touched before it is found whole.
+    settled: bool,
     /// After a commit that failed for more than a full disk, what the file holds is known only after a restart.
     broken: bool,
     // Last, so that the database is closed before the next process may open it.
@@ -74,26 +85,47 @@ impl SqliteStore {
             _ => StoreError::io(dir, error),
         })?;
         let lock = lock(dir)?;
-        let path = dir.join("slalom.db");
+        let path = dir.join(DATABASE);
         if !make_sure_it_was_whole(&path)? {
-            create(dir, &path)?;
+            create(dir, &path, MIGRATIONS)?;
         }
         let opening = |error| sqlite_error(&path, error);
         let mut connection = Connection::open(&path).map_err(opening)?;
+        // Whatever is refused from here on stays as it is, a crash's log beside its database.
+        checkpoint_on_close(&connection, false).map_err(opening)?;
         identify(&connection, &path)?;
         configure(&connection, &path)?;
-        migrate(&mut connection).map_err(opening)?;
         check_structure(&connection, &path)?;
+        migrate(&mut connection, &path, MIGRATIONS)?;
         let id = read_id(&connection, &path)?;
-        let last_id: i64 = connection
-            .query_row("SELECT coalesce(max(id), 0) FROM records", [], |row| row.get(0))
-            .map_err(opening)?;
-        Ok(Self { connection, path, id, last_id: last_id.cast_unsigned(), broken: false, _lock: lock })
+        let last_id = read_last_id(&connection).map_err(opening)?;
+        Ok(Self { connection, path, id, last_id, settled: false, broken: false, _lock: lock })
     }
 
     /// The database's file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Has every commit that a former process left in the log written into the database and synced, before anything of it is
+    /// believed. After a sync that failed, the log may be whole in the system's memory alone: one more sync of it would
+    /// succeed and write nothing, and what was read back would be acknowledged without being on the disk (I2).
+    fn settle(&mut self) -> Result<(), StoreError> {
+        if self.settled {
+            return Ok(());
+        }
+        let failed = |error| sqlite_error(&self.path, error);
+        let outcome = self.connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        });
+        match outcome.map_err(failed)? {
+            (0, logged, written) if logged == written => {}
+            // Somebody's tool reads what was there before.
+            _ => return Err(StoreError::Busy(self.path.clone())),
+        }
+        checkpoint_on_close(&self.connection, true).map_err(failed)?;
+        self.settled = true;
+        Ok(())
     }
 
     fn insert(&mut self, batch: &[Record], at_ms: u64) -> rusqlite::Result<u64> {
@@ -138,13 +170,15 @@ impl Store for SqliteStore {
         if self.broken {
             return Err(StoreError::Broken(self.path.clone()));
         }
-        match self.insert(batch, at_ms(at)) {
+        let inserted = self
+            .settle()
+            .and_then(|()| self.insert(batch, at_ms(at)).map_err(|error| sqlite_error(&self.path, error)));
+        match inserted {
             Ok(last_id) => {
                 self.last_id = last_id;
                 Ok(())
             }
             Err(error) => {
-                let error = sqlite_error(&self.path, error);
                 // A sync that failed once may succeed the second time without having written: never tried again.
                 self.broken = !error.may_pass();
                 Err(error)
@@ -153,20 +187,8 @@ impl Store for SqliteStore {
     }
 
     fn load(&mut self) -> Result<Vec<Record>, StoreError> {
-        const LOAD: &str = "SELECT id, at_ms, kind, sweep, lease, body, checksum FROM records ORDER BY id";
-        let failed = |error| sqlite_error(&self.path, error);
-        let mut records = Vec::with_capacity(self.last_id as usize);
-        let mut statement = self.connection.prepare(LOAD).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        for expected in 1..=self.last_id {
-            let corrupt = |damage| corrupt(&self.path, Some(expected), damage);
-            let Some(row) = rows.next().map_err(failed)? else { return Err(corrupt(Damage::Missing)) };
-            let id = row.get_ref(0).and_then(|id| Ok(id.as_i64()?)).map_err(failed)?.cast_unsigned();
-            if id != expected {
-                return Err(corrupt(Damage::Missing));
-            }
-            records.push(read(row, id).map_err(|error| error.of(&self.path, id))?.record);
-        }
+        let records = read_all(&self.connection, &self.path, self.last_id)?;
+        self.settle()?;
         Ok(records)
     }
 
@@ -184,6 +206,67 @@ impl Store for SqliteStore {
         }
         Ok(history)
     }
+}
+
+/// Copies the database of the store in `dir` into a new file, and reads the copy back: the records committed by one moment.
+/// Another process may have the store, and commits meanwhile. The copy is on the disk; its name is for the caller to sync.
+///
+/// # Errors
+/// If there is no whole store of this version or an earlier one, or no room.
+pub(super) fn copy(dir: &Path, to: &Path) -> Result<Vec<Record>, StoreError> {
+    // In one transaction that reads, and so blocks no commit; not page by page, so that a damaged one is not carried along.
+    const COPY: &str = "VACUUM INTO ?1";
+    let path = dir.join(DATABASE);
+    make_sure_it_was_whole(&path)?;
+    let reading = |error| sqlite_error(&path, error);
+    let source = open_to_read(&path).map_err(reading)?;
+    identify(&source, &path)?;
+    let unnameable = || io::Error::new(io::ErrorKind::InvalidInput, "the name is not UTF-8");
+    let name = to.to_str().ok_or_else(|| StoreError::io(to, unnameable()))?;
+    source.execute(COPY, [name]).map_err(|error| match sqlite_error(&path, error) {
+        // Nothing else is written.
+        StoreError::DiskFull(_) => StoreError::DiskFull(to.to_owned()),
+        error => error,
+    })?;
+    File::open(to).and_then(|copy| copy.sync_all()).map_err(|error| StoreError::io(to, error))?;
+
+    let reading = |error| sqlite_error(to, error);
+    let copied = open_to_read(to).map_err(reading)?;
+    identify(&copied, to)?;
+    check_structure(&copied, to)?;
+    let last_id = read_last_id(&copied).map_err(reading)?;
+    // What is wrong in the copy is so because it is in what was copied.
+    read_all(&copied, &path, last_id)
+}
+
+fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn read_last_id(connection: &Connection) -> rusqlite::Result<u64> {
+    let last: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM records", [], |row| row.get(0))?;
+    Ok(last.cast_unsigned())
+}
+
+/// Every record up to the last, each as it was written.
+fn read_all(connection: &Connection, path: &Path, last_id: u64) -> Result<Vec<Record>, StoreError> {
+    const LOAD: &str = "SELECT id, at_ms, kind, sweep, lease, body, checksum FROM records ORDER BY id";
+    let failed = |error| sqlite_error(path, error);
+    let mut records = Vec::new();
+    let mut statement = connection.prepare(LOAD).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    for expected in 1..=last_id {
+        let corrupt = |damage| corrupt(path, Some(expected), damage);
+        let Some(row) = rows.next().map_err(failed)? else { return Err(corrupt(Damage::Missing)) };
+        let id = row.get_ref(0).and_then(|id| Ok(id.as_i64()?)).map_err(failed)?.cast_unsigned();
+        if id != expected {
+            return Err(corrupt(Damage::Missing));
+        }
+        records.push(read(row, id).map_err(|error| error.of(path, id))?.record);
+    }
+    Ok(records)
 }
 
 enum ReadError {
@@ -270,7 +353,7 @@ fn make_sure_it_was_whole(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes an empty database under another name and gives it its own when it is whole.
-fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
+fn create(dir: &Path, path: &Path, migrations: &[&str]) -> Result<(), StoreError> {
     let beside = path.with_extension("db-new");
     // Of a process that died at this.
     for left in [beside.clone(), path.with_extension("db-new-wal"), path.with_extension("db-new-shm")] {
@@ -281,13 +364,12 @@ fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
             Err(_) | Ok(()) => {}
         }
     }
-    let made = Connection::open(&beside).and_then(|mut connection| {
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-        migrate(&mut connection)?;
-        connection.close().map_err(|(_, error)| error)
-    });
-    made.map_err(|error| sqlite_error(&beside, error))?;
+    let failed = |error| sqlite_error(&beside, error);
+    let mut connection = Connection::open(&beside).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    migrate(&mut connection, &beside, migrations)?;
+    connection.close().map_err(|(_, error)| failed(error))?;
     fs::rename(&beside, path).map_err(|error| StoreError::io(path, error))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::io(dir, error))
 }
@@ -303,6 +385,10 @@ fn identify(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Foreign { path: path.to_owned(), application_id });
     }
     let (found, known) = (pragma("user_version")?, MIGRATIONS.len() as i32);
+    if found < 1 {
+        // It got its name with its tables in it.
+        return Err(corrupt(path, None, Damage::Version(found)));
+    }
     if found > known {
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
@@ -322,22 +408,38 @@ fn configure(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     connection.pragma_update(None, "cell_size_check", true).map_err(failed)
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let missing = MIGRATIONS.iter().zip(1_i32..).skip(version.max(0) as usize);
-    for (migration, version) in missing {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
+/// Brings a database to the version after the last of `migrations`. Whoever calls has the directory's lock.
+fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), StoreError> {
+    let failed = |error| sqlite_error(path, error);
+    let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    for (migration, version) in migrations.iter().zip(1_i32..).skip(found.max(0) as usize) {
+        // Its statements and its number together, or nothing.
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        transaction.execute_batch(migration).map_err(|error| match code_of(&error) {
+            // Nonsense to SQLite: these are not the tables that it is for.
+            Some(code) if code.code == ErrorCode::Unknown => corrupt(path, None, Damage::Version(found)),
+            _ => failed(error),
+        })?;
+        transaction.pragma_update(None, "user_version", version).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
     }
     Ok(())
 }
 
+/// Whether the last to close the database moves its log into it, and removes the log.
+fn checkpoint_on_close(connection: &Connection, does: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !does).map(|_| ())
+}
+
 fn read_id(connection: &Connection, path: &Path) -> Result<StoreId, StoreError> {
-    let read = connection.query_row("SELECT id FROM store", [], |row| row.get::<_, [u8; 16]>(0));
+    // Twice, since no record's checksum covers it.
+    let read = connection.query_row("SELECT id, id_again FROM store", [], |row| {
+        Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, [u8; 16]>(1)?))
+    });
     match read {
-        Ok(bits) => Ok(StoreId::new(u128::from_be_bytes(bits))),
+        Ok((id, again)) if id == again => Ok(StoreId::new(u128::from_be_bytes(id))),
+        Ok(_) => Err(corrupt(path, None, Damage::OtherId)),
         Err(
             rusqlite::Error::QueryReturnedNoRows
             | rusqlite::Error::FromSqlConversionFailure(..)
@@ -364,16 +466,31 @@ fn corrupt(path: &Path, record: Option<u64>, damage: Damage) -> StoreError {
 
 fn sqlite_error(path: &Path, error: rusqlite::Error) -> StoreError {
     let owned = path.to_owned();
-    match error.sqlite_error_code() {
+    match code_of(&error).map(|code| code.code) {
         Some(ErrorCode::DiskFull) => StoreError::DiskFull(owned),
+        // The index of the log could not be made, or made larger: of a system's errors this is the one that means no space.
+        _ if code_of(&error).is_some_and(|code| code.extended_code == ffi::SQLITE_IOERR_SHMSIZE) => {
+            StoreError::DiskFull(owned)
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(owned),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        // The last is what it says to a statement that makes no sense. Ours do, if the tables are ours.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
             corrupt(path, None, Damage::Unreadable(error))
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             StoreError::NotWritable { path: owned, source: io::Error::other(error) }
         }
         _ => StoreError::Sqlite { path: owned, source: error },
+    }
+}
+
+/// What `SQLite` itself said, about a statement as about its files.
+fn code_of(error: &rusqlite::Error) -> Option<&ffi::Error> {
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) | rusqlite::Error::SqlInputError { error: code, .. } => {
+            Some(code)
+        }
+        _ => None,
     }
 }
 

@@ -184,6 +184,15 @@ impl Worker {
         Ok(CoordinatorMessage::from_wire(message).expect("of this protocol"))
     }
 
+    /// What has come from the coordinator and waits to be received.
+    pub(crate) async fn received_by_now(&mut self) -> Vec<CoordinatorMessage> {
+        let mut received = Vec::new();
+        while let Ok(next) = tokio::time::timeout(Duration::ZERO, self.receive()).await {
+            received.push(next.expect("the stream lives"));
+        }
+        received
+    }
+
     /// The next leases granted.
     pub(crate) async fn grants(&mut self) -> Vec<Lease> {
         loop {

@@ -98,6 +98,17 @@ impl Coordinator {
         ended.await.expect("waiting does not panic")
     }
 
+    /// Waits until it ends by itself; how, and all that it said.
+    pub(crate) async fn end(mut self) -> (ExitStatus, String) {
+        while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, self.lines.recv()).await {
+            self.seen.push(line);
+        }
+        let log = self.seen.join("\n");
+        // Its standard error is closed: it has ended, or is about to.
+        let ended = tokio::task::spawn_blocking(move || self.child.wait().expect("it was started here"));
+        (ended.await.expect("waiting does not panic"), log)
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

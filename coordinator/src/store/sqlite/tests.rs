@@ -103,35 +103,231 @@ fn files_of_others_and_of_later_builds_are_refused_and_stay_as_they_are() {
     with_pragma("application_id", 7);
     untouched(|error| matches!(error, StoreError::Foreign { application_id: 7, .. }));
     with_pragma("application_id", APPLICATION_ID);
-    with_pragma("user_version", 3);
-    untouched(|error| matches!(error, StoreError::Newer { found: 3, known: 2, .. }));
+    let known = MIGRATIONS.len() as i32;
+    with_pragma("user_version", known + 1);
+    untouched(|error| {
+        let known = MIGRATIONS.len() as i32;
+        matches!(error, StoreError::Newer { found, known: ours, .. } if (*found, *ours) == (known + 1, known))
+    });
+    for version in [-1, 0] {
+        with_pragma("user_version", version);
+        untouched(is_corrupt);
+    }
 }
 
 #[test]
-fn every_store_has_an_id_of_its_own_and_one_of_an_earlier_build_is_given_one() {
+fn a_store_that_says_to_be_of_a_version_whose_tables_it_does_not_have_is_refused_and_stays_as_it_is() {
+    for version in -1..MIGRATIONS.len() as i32 {
+        let (dir, records) = closed();
+        let path = dir.path().join("slalom.db");
+        let says = |version: i32| {
+            let connection = Connection::open(&path).expect("a database");
+            connection.pragma_update(None, "user_version", version).expect("a pragma");
+        };
+        says(version);
+        let before = fs::read(&path).expect("a file");
+        let error = SqliteStore::open(dir.path()).expect_err("not of that version");
+        let StoreError::Corrupt { damage: Damage::Version(found), .. } = error else { panic!("{error:?}") };
+        assert_eq!(found, version);
+        assert!(fs::read(&path).expect("a file") == before, "of version {version}");
+        says(MIGRATIONS.len() as i32);
+        assert!(open_and_load(dir.path()).expect("a whole store") == records, "of version {version}");
+    }
+}
+
+#[test]
+fn every_store_has_an_id_of_its_own() {
     let (_dir, one) = fresh();
     let (_dir, other) = fresh();
     assert_ne!(one.id(), other.id());
+}
 
+/// A store as the build left it that knew only these migrations.
+fn of_an_earlier_build(migrations: &[&str], records: &[Record]) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    let earlier = Connection::open(dir.path().join("slalom.db")).expect("a database");
-    earlier.pragma_update(None, "application_id", APPLICATION_ID).expect("a pragma");
-    earlier.execute_batch(MIGRATIONS[0]).expect("the first version's tables");
-    earlier.pragma_update(None, "user_version", 1).expect("a pragma");
-    drop(earlier);
-    let given = SqliteStore::open(dir.path()).expect("an earlier build's store").id();
-    assert_eq!(SqliteStore::open(dir.path()).expect("this build's store").id(), given);
+    let path = dir.path().join("slalom.db");
+    let lock = lock(dir.path()).expect("nobody else's");
+    create(dir.path(), &path, migrations).expect("room");
+    let connection = Connection::open(&path).expect("a database");
+    let mut store = SqliteStore {
+        connection,
+        path,
+        id: StoreId::new(0),
+        last_id: 0,
+        settled: false,
+        broken: false,
+        _lock: lock,
+    };
+    store.append(records, NOW).expect("the tables of records are those of the first version");
+    dir
+}
+
+#[test]
+fn a_store_of_every_earlier_version_is_brought_to_this_one_with_all_that_is_in_it() {
+    let records = many(3);
+    for version in 1..MIGRATIONS.len() {
+        let dir = of_an_earlier_build(&MIGRATIONS[..version], &records);
+        let mut store = SqliteStore::open(dir.path()).expect("an earlier build's store");
+        assert_eq!(store.load().expect("a whole store"), records, "of version {version}");
+        let (id, run) = (store.id(), super::super::suite::run(1).key());
+        let history = store.history(&run).expect("a whole store");
+        store.append(&numbered(1), NOW).expect("room");
+        drop(store);
+        let mut store = SqliteStore::open(dir.path()).expect("this build's store");
+        assert_eq!(store.id(), id, "of version {version}");
+        assert_eq!(store.load().expect("a whole store"), [records.clone(), numbered(1)].concat());
+        assert!(!history.is_empty());
+        assert_eq!(store.history(&run).expect("a whole store"), history);
+        let now: i32 =
+            store.connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a pragma");
+        assert_eq!(now, MIGRATIONS.len() as i32);
+    }
+}
+
+/// Somebody has a store of each version: a migration that is changed would leave theirs another than a new one is.
+#[test]
+fn migrations_are_only_ever_appended() {
+    let known = [
+        "64ff95a6772e9ebf9aacb8ead035f5db75d386a00a7668fae982a7f910199d33",
+        "ba9978b107d0624ab44c6e00d7f6b8468dd02ab6751612b719d9c1368a67a5bb",
+        "ef4314c905a8990e47e6c3cd7d3ce34d3a35a90905209c516cc429e8bea579d3",
+    ];
+    let hashes: Vec<String> = MIGRATIONS
+        .iter()
+        .map(|migration| slalom_common::id::ContentHash::of(migration.as_bytes()).to_string())
+        .collect();
+    assert_eq!(hashes, known);
+}
+
+/// A migration runs whole or not at all: what a crash in the middle leaves is of the version before it.
+#[test]
+fn a_migration_that_fails_leaves_the_store_of_its_version() {
+    let records = many(1);
+    let dir = of_an_earlier_build(&MIGRATIONS[..1], &records);
+    let path = dir.path().join("slalom.db");
+    let mut connection = Connection::open(&path).expect("a database");
+    let broken = [MIGRATIONS[0], "CREATE TABLE store (id BLOB); SELECT nonsense;"];
+    let error = migrate(&mut connection, &path, &broken).expect_err("nonsense");
+    assert!(is_corrupt(&error), "{error}");
+    drop(connection);
+    assert_eq!(open_and_load(dir.path()).expect("still of its version"), records);
 }
 
 #[test]
 fn a_store_whose_id_is_gone_or_no_id_is_refused() {
-    for change in ["DELETE FROM store", "UPDATE store SET id = x'00'"] {
+    for change in ["DELETE FROM store", "UPDATE store SET id = x'00'", "UPDATE store SET id_again = NULL"] {
         let (dir, _) = closed();
         let tool = Connection::open(dir.path().join("slalom.db")).expect("a database");
         tool.execute_batch(change).expect("a change");
         drop(tool);
         let error = SqliteStore::open(dir.path()).expect_err(change);
         assert!(matches!(error, StoreError::Corrupt { damage: Damage::NoId, .. }), "{change}: {error:?}");
+    }
+}
+
+/// The id is in no record.
+#[test]
+fn a_store_whose_id_is_not_what_it_was_is_refused() {
+    let (dir, _) = closed();
+    let tool = Connection::open(dir.path().join("slalom.db")).expect("a database");
+    tool.execute_batch("UPDATE store SET id = randomblob(16)").expect("a change");
+    drop(tool);
+    let error = SqliteStore::open(dir.path()).expect_err("another id");
+    assert!(matches!(error, StoreError::Corrupt { damage: Damage::OtherId, .. }), "{error:?}");
+}
+
+/// I11, I14. One bit at a time, in every part of every page: the records are those that were written, or there are none.
+#[test]
+fn no_flipped_bit_changes_what_is_loaded() {
+    let (dir, mut store) = fresh();
+    let id = store.id();
+    let records = many(2);
+    store.append(&records, NOW).expect("room");
+    drop(store);
+    let path = dir.path().join("slalom.db");
+    let whole = fs::read(&path).expect("a closed store");
+    // The heads of a page are a few bytes that say how all others are read: those, and of the rest a sample, which
+    // `.ci/full store` makes the whole.
+    let (page, stride) = (4096, if option_env!("SLALOM_TEST_SCALE").is_some() { 1 } else { 71 });
+    let heads = (0..whole.len() / page).flat_map(|number| (0..16).map(move |byte| number * page + byte));
+    let places = (0..100).chain(heads).chain((0..whole.len()).step_by(stride));
+    let flips: Vec<(usize, u8)> = places.zip((0..8).cycle()).map(|(place, bit)| (place, 1 << bit)).collect();
+    let file = OpenOptions::new().write(true).open(&path).expect("a closed store");
+    let (mut refused, mut same) = (0, 0);
+    for &(place, bit) in &flips {
+        file.write_all_at(&[whole[place] ^ bit], place as u64).expect("inside");
+        let opened = SqliteStore::open(dir.path());
+        match opened.and_then(|mut store| Ok((store.id(), store.load()?))) {
+            Ok(read) => {
+                assert_eq!(read, (id, records.clone()), "bit {bit:#x} of byte {place}");
+                same += 1;
+            }
+            // The first page says whose file it is, and of which version.
+            Err(StoreError::Foreign { .. } | StoreError::Newer { .. }) if place < 100 => refused += 1,
+            Err(error) => {
+                assert!(is_corrupt(&error), "bit {bit:#x} of byte {place}: {error:?}");
+                refused += 1;
+            }
+        }
+        for log in ["slalom.db-wal", "slalom.db-shm"] {
+            // Opening may have left a log of its own.
+            let _ = fs::remove_file(dir.path().join(log));
+        }
+        fs::write(&path, &whole).expect("a file");
+    }
+    println!("figure bits flipped in the database, one at a time: {}", flips.len());
+    println!("figure of these, refused: {refused}");
+    println!("figure of these, without effect on any record: {same}");
+    assert!(refused > flips.len() / 3 && same > 0, "of {} flips {refused} were noticed", flips.len());
+}
+
+/// What a former process left in the log is written again before it is believed, and a person's tool can be in the way of that.
+#[test]
+fn a_tool_that_reads_an_earlier_moment_holds_up_a_restart_and_loses_nothing() {
+    let (dir, mut store) = fresh();
+    store.append(&numbered(1), NOW).expect("room");
+    let tool = Connection::open(dir.path().join("slalom.db")).expect("a database");
+    tool.execute_batch("BEGIN").expect("a transaction");
+    let read: i64 = tool.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).expect("a number");
+    assert_eq!(read, 1);
+    store.append(&numbered(2), NOW).expect("it is in nobody's way");
+    drop(store);
+    let refused = open_and_load(dir.path()).expect_err("what came last is in the log alone");
+    assert!(matches!(refused, StoreError::Busy(_)), "{refused:?}");
+    tool.execute_batch("COMMIT").expect("a transaction");
+    assert_eq!(open_and_load(dir.path()).expect("a whole store"), [numbered(1), numbered(2)].concat());
+}
+
+/// "Nothing was changed" is said of a refused store, also of one that a crash left its log to.
+#[test]
+fn what_is_refused_as_damaged_keeps_every_byte_of_its_files() {
+    let (dir, mut store) = fresh();
+    store.append(&many(20), NOW).expect("room");
+    store.append(&numbered(1), NOW).expect("room");
+    let left = crashed(dir.path());
+    drop(store);
+    let mut store = SqliteStore::open(left.path()).expect("recovered");
+    store.load().expect("whole: the log's commits are written into the database");
+    store.append(&numbered(2), NOW).expect("room");
+    let database = fs::read(left.path().join("slalom.db")).expect("a file");
+    let words = b"two words,";
+    // Some of these are of what a page held before.
+    let in_records: Vec<usize> =
+        (0..database.len() - words.len()).filter(|&place| database[place..].starts_with(words)).collect();
+    let heads = in_records.iter().map(|place| place / 4096 * 4096 + 3).collect();
+    for (damage, places) in [("records", in_records.clone()), ("the heads of pages", heads)] {
+        let left = crashed(left.path());
+        let file = OpenOptions::new().write(true).open(left.path().join("slalom.db")).expect("a database");
+        for place in places {
+            file.write_all_at(&[0xa5; 4], place as u64).expect("inside");
+        }
+        let bytes =
+            || ["slalom.db", "slalom.db-wal"].map(|name| fs::read(left.path().join(name)).expect(name));
+        let before = bytes();
+        assert!(!before[1].is_empty());
+        let error = open_and_load(left.path()).map(|records| records.len()).expect_err(damage);
+        assert!(is_corrupt(&error), "{damage}: {error:?}");
+        assert!(bytes() == before, "{damage}");
     }
 }
 
