@@ -123,6 +123,18 @@ pub(crate) enum Verb {
     #[command(after_help = help::RESULTS)]
     Results(ResultsArgs),
 
+    /// Begin no more runs of a sweep until it is resumed; what runs goes on
+    #[command(after_help = help::PAUSE)]
+    Pause(SweepArgs),
+
+    /// Go on with a sweep that is paused or stopping
+    #[command(after_help = help::RESUME)]
+    Resume(SweepArgs),
+
+    /// Finish the runs of a sweep that are begun, then pause it
+    #[command(after_help = help::STOP)]
+    Stop(SweepArgs),
+
     /// End a sweep now; what is done stays
     #[command(after_help = help::CANCEL)]
     Cancel(SweepArgs),

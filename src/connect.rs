@@ -437,6 +437,36 @@ impl People {
         self.status_of(answer.into_inner().status)
     }
 
+    /// Has no more runs of a sweep begun.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn pause(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::PauseRequest { sweep: sweep.to_string() };
+        let answer = self.client.pause(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
+    /// As [`People::pause`]; the sweep says when what runs is finished.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn stop(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::StopRequest { sweep: sweep.to_string() };
+        let answer = self.client.stop(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
+    /// Has runs of a sweep begun again.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn resume(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::ResumeRequest { sweep: sweep.to_string() };
+        let answer = self.client.resume(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
     /// Gives the failed runs of a sweep fresh attempts; how many there were.
     ///
     /// # Errors

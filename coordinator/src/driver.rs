@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::announce::announce;
 use crate::scheduler::effect::{Effect, Effects, Reply};
-use crate::scheduler::event::{Event, RequestId, Saying, StreamId};
+use crate::scheduler::event::{Event, RequestId, Saying, Steering, StreamId};
 use crate::scheduler::ledger::Ledger;
 use crate::scheduler::record::Record;
 use crate::scheduler::{Scheduler, Settings};
@@ -75,6 +75,7 @@ enum Input {
 enum Call {
     Submit(Box<Sweep>),
     Cancel(SweepName),
+    Steer(SweepName, Steering),
     Retry(SweepName),
 }
 
@@ -181,6 +182,14 @@ impl Driver {
     /// If the coordinator is stopping.
     pub async fn cancel(&self, sweep: SweepName) -> Result<Reply, Stopped> {
         self.call(Call::Cancel(sweep)).await
+    }
+
+    /// Pauses, stops or resumes a sweep; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn steer(&self, sweep: SweepName, steering: Steering) -> Result<Reply, Stopped> {
+        self.call(Call::Steer(sweep, steering)).await
     }
 
     /// Gives a sweep's failed runs fresh attempts; answered after the commit.
@@ -330,6 +339,7 @@ impl Task {
                 match call {
                     Call::Submit(sweep) => Event::Submit { request, sweep },
                     Call::Cancel(sweep) => Event::Cancel { request, sweep },
+                    Call::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
                     Call::Retry(sweep) => Event::Retry { request, sweep },
                 }
             }

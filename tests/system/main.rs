@@ -7,6 +7,7 @@
 mod faults;
 mod isa;
 mod resume;
+mod steering;
 mod sweep;
 mod tidy;
 mod world;

@@ -30,6 +30,9 @@ pub const EVENTS: &[Described] = &[
         "sweep", "done", "diverged", "failed", "nodes", "batch_size", "unrollings", "epochs", "best",
     ]),
     ("sweep cancelled", "info", &["sweep", "done", "diverged", "failed", "cancelled"]),
+    ("sweep paused", "info", &["sweep", "done", "running", "waiting"]),
+    ("sweep stopping", "info", &["sweep", "done", "running", "waiting"]),
+    ("sweep resumed", "info", &["sweep", "done", "running", "waiting"]),
     ("worker joined", "info", &["worker", "slots", "isa", "gflops_per_slot", "numerics"]),
     ("worker left", "info", &["worker", "why"]),
     ("worker left", "warn", &["worker", "why"]),
@@ -143,6 +146,42 @@ pub fn sweep_cancelled(sweep: &SweepName, runs: &Counts) {
         failed = runs.of(RunState::Failed),
         cancelled = runs.of(RunState::Cancelled),
         "sweep cancelled"
+    );
+}
+
+/// No run of a sweep is leased for it until it is resumed.
+pub fn sweep_paused(sweep: &SweepName, runs: &Counts) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        "sweep paused"
+    );
+}
+
+/// A sweep will be paused once none of its runs is leased.
+pub fn sweep_stopping(sweep: &SweepName, runs: &Counts) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        "sweep stopping"
+    );
+}
+
+/// Runs of a sweep are leased again.
+pub fn sweep_resumed(sweep: &SweepName, runs: &Counts) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        "sweep resumed"
     );
 }
 
@@ -504,6 +543,9 @@ mod tests {
         progress(&sweep, &counts, 2, 32, Some(4.871), Some(Eta { seconds: 12.2, low: 10.0, high: 15.0 }));
         sweep_done(&sweep, &counts, Some(best));
         sweep_cancelled(&sweep, &counts);
+        sweep_paused(&sweep, &counts);
+        sweep_stopping(&sweep, &counts);
+        sweep_resumed(&sweep, &counts);
     }
 
     /// `EVENTS` is what the README prints: it says neither more nor less than the functions do.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use slalom_common::answer::{Eta, RunRow, RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
+use slalom_common::answer::{Eta, RunRow, RunState, SweepStatus, TrialRow, WorkerRow};
 use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::filter::{At, EvalError, Filter};
 use slalom_common::grid::Coordinates;
@@ -25,17 +25,12 @@ impl Scheduler {
     /// How a sweep stands at `now`.
     pub fn status(&self, now: Moment, sweep: SweepIndex) -> SweepStatus {
         let entry = self.ledger.sweep(sweep);
-        let state = match (entry.cancelled, entry.is_done()) {
-            (true, _) => SweepState::Cancelled,
-            (false, true) => SweepState::Done,
-            (false, false) => SweepState::Active,
-        };
         let (workers, slots) = self.workers_and_slots();
         let size = entry.sweep.size();
         let work_done = self.work_done(sweep);
         SweepStatus {
             sweep: entry.sweep.name().clone(),
-            state,
+            state: entry.state(),
             counts: entry.counts,
             trials: size.trials,
             excluded: size.excluded,
@@ -158,7 +153,7 @@ impl Scheduler {
 
     fn run_state(&self, sweep: SweepIndex, number: RunNumber) -> RunState {
         let entry = self.ledger.sweep(sweep);
-        let untouched = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        let untouched = entry.untouched();
         entry.run(number).map_or(untouched, |run| {
             let mut views = self.ledger.run(run).views();
             views.find(|(of, _, _)| *of == sweep).map_or(untouched, |(_, _, state)| state)

@@ -1,4 +1,4 @@
-//! What people ask for: submit, cancel, retry. Each is answered after the commit of what it changed.
+//! What people ask for: submit, cancel, steer, retry. Each is answered after the commit of what it changed.
 
 use slalom_common::answer::RunState;
 use slalom_common::id::{RunId, RunKey, SweepName};
@@ -6,7 +6,7 @@ use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
 use super::effect::{Effect, Effects, Notice, Reply};
-use super::event::RequestId;
+use super::event::{RequestId, Steering};
 use super::order::Serve;
 use super::record::Record;
 
@@ -41,12 +41,12 @@ impl Scheduler {
         if existing.sweep.formula_hash() != sweep.formula_hash() {
             return Reply::NameTaken { existing: Box::new(existing.sweep.clone()) };
         }
-        let (was_cancelled, policy) = (existing.cancelled, sweep.policy());
+        let (was_cancelled, policy) = (existing.is_cancelled(), sweep.policy());
         if was_cancelled || existing.sweep.policy() != policy {
             self.record(Record::SweepResubmitted { sweep: name.clone(), policy }, effects);
-            self.order.add(index, self.ledger.sweep(index));
         }
         if was_cancelled {
+            self.order.add(index, self.ledger.sweep(index));
             effects.announce(announcement(&sweep));
         }
         Reply::Submitted { sweep: name, created: was_cancelled }
@@ -57,16 +57,38 @@ impl Scheduler {
             None => self.no_such_sweep(),
             Some(index) => {
                 let entry = self.ledger.sweep(index);
-                if entry.is_active() {
+                if !entry.state().is_over() {
                     let running: Vec<RunId> = entry.runs().map(|(_, run)| run).collect();
                     self.record(Record::SweepCancelled { sweep: name.clone() }, effects);
                     for run in running {
                         self.drop_unwanted(run, effects);
                     }
-                    let counts = self.ledger.sweep(index).counts;
-                    effects.announce(Notice::SweepCancelled { sweep: name.clone(), counts });
+                    self.announce_course(index, effects);
                 }
                 Reply::Cancelled { sweep: name }
+            }
+        };
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    pub(super) fn on_steer(
+        &mut self,
+        request: RequestId,
+        name: SweepName,
+        steering: Steering,
+        effects: &mut Effects,
+    ) {
+        let reply = match self.ledger.find_sweep(&name) {
+            None => self.no_such_sweep(),
+            Some(index) => {
+                let entry = self.ledger.sweep(index);
+                if entry.steered(steering) != entry.course {
+                    self.record(Record::SweepSteered { sweep: name.clone(), steering }, effects);
+                    self.announce_course(index, effects);
+                    // What it took until now to do says nothing of how fast it goes on.
+                    self.started.remove(&index);
+                }
+                Reply::Steered { sweep: name }
             }
         };
         effects.after_commit.push(Effect::Reply { request, reply });

@@ -86,6 +86,11 @@ pub enum Reply {
         /// Its name.
         sweep: SweepName,
     },
+    /// The sweep is steered as asked; one that is over stays as it was.
+    Steered {
+        /// Its name.
+        sweep: SweepName,
+    },
     /// The failed runs have fresh attempts.
     Retried {
         /// How many there were.
@@ -136,6 +141,27 @@ pub enum Notice {
     },
     /// A person ended a sweep.
     SweepCancelled {
+        /// Which.
+        sweep: SweepName,
+        /// Its runs by state.
+        counts: Counts,
+    },
+    /// No run of a sweep is leased for it until it is resumed.
+    SweepPaused {
+        /// Which.
+        sweep: SweepName,
+        /// Its runs by state.
+        counts: Counts,
+    },
+    /// A sweep will be paused once none of its runs is leased.
+    SweepStopping {
+        /// Which.
+        sweep: SweepName,
+        /// Its runs by state.
+        counts: Counts,
+    },
+    /// Runs of a sweep are leased again.
+    SweepResumed {
         /// Which.
         sweep: SweepName,
         /// Its runs by state.

@@ -12,6 +12,17 @@ pub struct StreamId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
 
+/// What a person may ask of a sweep that is not over. None of it ends a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Steering {
+    /// No new leases, until resumed.
+    Pause,
+    /// No new leases; paused when none of its runs is leased any more.
+    Stop,
+    /// New leases again.
+    Resume,
+}
+
 /// What happens.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -55,6 +66,15 @@ pub enum Event {
         request: RequestId,
         /// Which.
         sweep: SweepName,
+    },
+    /// A person pauses, stops or resumes a sweep.
+    Steer {
+        /// The call.
+        request: RequestId,
+        /// Which.
+        sweep: SweepName,
+        /// What is asked.
+        steering: Steering,
     },
     /// A person gives a sweep's failed runs fresh attempts.
     Retry {

@@ -90,13 +90,28 @@ impl Scheduler {
             || hello.held.received_max >= Some(self.ledger.next_lease())
     }
 
-    /// Sends the recorded leases that the worker never received: their grant was lost with a stream.
-    fn grant_again(&self, incarnation: Incarnation, received_max: Option<LeaseId>, effects: &mut Effects) {
+    /// Sends the recorded leases that the worker never received: their grant was lost with a stream. Those that only a paused
+    /// sweep would want by now end here: to send them would begin what is to wait.
+    fn grant_again(
+        &mut self,
+        incarnation: Incarnation,
+        received_max: Option<LeaseId>,
+        effects: &mut Effects,
+    ) {
         let worker = &self.fleet[&incarnation];
-        let lost = worker.leases.keys().filter(|&&lease| Some(lease) > received_max);
-        let leases: Vec<Lease> = lost.map(|&lease| self.lease_message(lease)).collect();
-        if let Some(stream) = worker.stream {
+        let stream = worker.stream;
+        let lost: Vec<LeaseId> =
+            worker.leases.keys().copied().filter(|&lease| Some(lease) > received_max).collect();
+        let (wanted, unwanted): (Vec<LeaseId>, Vec<LeaseId>) = lost.into_iter().partition(|&lease| {
+            let run = self.ledger.lease(lease).expect("held leases were granted").run;
+            self.ledger.is_wanted(run, |entry| self.settings.serve.serves(entry))
+        });
+        let leases: Vec<Lease> = wanted.into_iter().map(|lease| self.lease_message(lease)).collect();
+        if let Some(stream) = stream {
             send_grants(stream, leases, effects);
+        }
+        for lease in unwanted {
+            self.end_lease(lease, Vec::new(), End::Absent, effects);
         }
     }
 

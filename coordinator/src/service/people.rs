@@ -21,6 +21,7 @@ use super::{Service, bytes, status};
 use crate::driver::Stopped;
 use crate::scheduler::Scheduler;
 use crate::scheduler::effect::Reply;
+use crate::scheduler::event::Steering;
 use crate::scheduler::ledger::SweepIndex;
 
 /// Rows asked of the driver at once.
@@ -155,6 +156,27 @@ impl SweepService for Service {
         }
     }
 
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        let name = named("PauseRequest.sweep", &request.into_inner().sweep)?;
+        let status = Some(self.steer(name, Steering::Pause).await?.to_wire());
+        Ok(Response::new(v1::PauseResponse { status }))
+    }
+
+    async fn stop(&self, request: Request<v1::StopRequest>) -> Result<Response<v1::StopResponse>, Status> {
+        let name = named("StopRequest.sweep", &request.into_inner().sweep)?;
+        let status = Some(self.steer(name, Steering::Stop).await?.to_wire());
+        Ok(Response::new(v1::StopResponse { status }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        let name = named("ResumeRequest.sweep", &request.into_inner().sweep)?;
+        let status = Some(self.steer(name, Steering::Resume).await?.to_wire());
+        Ok(Response::new(v1::ResumeResponse { status }))
+    }
+
     async fn retry(&self, request: Request<v1::RetryRequest>) -> Result<Response<v1::RetryResponse>, Status> {
         let name = named("RetryRequest.sweep", &request.into_inner().sweep)?;
         match self.driver.retry(name.clone()).await.map_err(status::of_stopped)? {
@@ -207,6 +229,13 @@ impl Service {
         let sweep = self.find(name).await?;
         let status = self.driver.read(move |scheduler, now| scheduler.status(now, sweep));
         status.await.map_err(status::of_stopped)
+    }
+
+    async fn steer(&self, name: SweepName, steering: Steering) -> Result<SweepStatus, Status> {
+        match self.driver.steer(name.clone(), steering).await.map_err(status::of_stopped)? {
+            Reply::Steered { sweep } => self.status(&sweep).await,
+            other => Err(refused(other, &name, None)),
+        }
     }
 
     async fn formula(&self, sweep: SweepIndex) -> Result<Sweep, Status> {
@@ -346,6 +375,7 @@ fn refused(reply: Reply, asked: &SweepName, given: Option<&Sweep>) -> Status {
         (
             Reply::Submitted { .. }
             | Reply::Cancelled { .. }
+            | Reply::Steered { .. }
             | Reply::Retried { .. }
             | Reply::NameTaken { .. },
             _,

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use slalom_common::id::{LeaseId, RunKey, StoreId, SweepName};
 
+use crate::scheduler::event::Steering;
 use crate::scheduler::record::{End, Record};
 pub use codec::BodyError;
 
@@ -227,6 +228,11 @@ impl Record {
             Self::SweepSubmitted(_) => "sweep submitted",
             Self::SweepResubmitted { .. } => "sweep resubmitted",
             Self::SweepCancelled { .. } => "sweep cancelled",
+            Self::SweepSteered { steering, .. } => match steering {
+                Steering::Pause => "sweep paused",
+                Steering::Stop => "sweep stopped",
+                Steering::Resume => "sweep resumed",
+            },
             Self::RunsLeased { .. } => "runs leased",
             Self::MilestoneReached { .. } => "milestone reached",
             Self::LeaseEnded { end, .. } => match end {
@@ -246,7 +252,9 @@ impl Record {
     fn sweep(&self) -> Option<&SweepName> {
         match self {
             Self::SweepSubmitted(sweep) => Some(sweep.name()),
-            Self::SweepResubmitted { sweep, .. } | Self::SweepCancelled { sweep } => Some(sweep),
+            Self::SweepResubmitted { sweep, .. }
+            | Self::SweepCancelled { sweep }
+            | Self::SweepSteered { sweep, .. } => Some(sweep),
             Self::RunsLeased { .. }
             | Self::MilestoneReached { .. }
             | Self::LeaseEnded { .. }
@@ -268,6 +276,7 @@ impl Record {
             Self::SweepSubmitted(_)
             | Self::SweepResubmitted { .. }
             | Self::SweepCancelled { .. }
+            | Self::SweepSteered { .. }
             | Self::RunsLeased { .. }
             | Self::RunsRetried { .. } => None,
         }
@@ -284,6 +293,7 @@ impl Record {
             Self::SweepSubmitted(_)
             | Self::SweepResubmitted { .. }
             | Self::SweepCancelled { .. }
+            | Self::SweepSteered { .. }
             | Self::MilestoneReached { .. }
             | Self::LeaseEnded { .. }
             | Self::DivergenceReached { .. }
