@@ -12,7 +12,7 @@ use slalom_common::answer::RunState;
 use slalom_common::axis::{Axis, whole_number};
 use slalom_common::duration;
 use slalom_common::filter::{Filter, FilterError, Name};
-use slalom_common::id::SweepName;
+use slalom_common::id::{SweepName, WorkerName};
 use slalom_common::log::args::LogArgs;
 use slalom_common::run::Shape;
 use slalom_common::wire::SLOTS_MAX;
@@ -138,6 +138,10 @@ pub(crate) enum Verb {
     /// End a sweep now; what is done stays
     #[command(after_help = help::CANCEL)]
     Cancel(SweepArgs),
+
+    /// Have a worker store what it trains, hand it back and leave
+    #[command(after_help = help::DRAIN)]
+    Drain(DrainArgs),
 
     /// Give the failed runs of a sweep fresh attempts
     #[command(after_help = help::RETRY)]
@@ -368,6 +372,16 @@ pub(crate) enum Retried {
 
 #[derive(Args)]
 pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    pub(crate) at: WhereArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct DrainArgs {
+    /// The worker's name
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: WorkerName,
+
     #[command(flatten)]
     pub(crate) at: WhereArgs,
 }

@@ -7,7 +7,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("On this machine", &["run", "plan", "train"]),
     ("On several machines", &["coordinator", "worker", "submit", "wait"]),
     ("See how it stands", &["status", "runs", "workers", "results"]),
-    ("Steer", &["pause", "resume", "stop", "cancel", "retry"]),
+    ("Steer", &["pause", "resume", "stop", "cancel", "retry", "drain"]),
     ("Tend", &["corpus", "bench"]),
 ];
 
@@ -136,6 +136,13 @@ Submitting the sweep again makes it active again.";
 pub(crate) const RETRY: &str = "\
 Example:
   slalom retry ski-slope --state failed";
+
+pub(crate) const DRAIN: &str = "\
+Example:
+  slalom drain hill-3
+
+As SIGTERM to its process, from anywhere: no attempt is spent, and its runs go on elsewhere from where they are. A worker that \
+     is away is told when it is back, also by a coordinator that was killed meanwhile. To have one serve again, start it again.";
 
 pub(crate) const WORKERS: &str = "\
 Example:

@@ -150,6 +150,7 @@ fn help_names_every_verb_in_its_group_and_each_verb_has_an_example() {
         "stop",
         "cancel",
         "retry",
+        "drain",
         "bench",
         "corpus list",
         "corpus fetch",

@@ -23,6 +23,7 @@ pub fn announce(notice: &Notice) {
         Notice::WorkerJoined { worker, slots, isa, gflops_per_slot, numerics } => {
             fleet::worker_joined(worker, *slots, isa, *gflops_per_slot, *numerics);
         }
+        Notice::WorkerDraining { worker, leases } => fleet::worker_draining(worker, *leases),
         Notice::WorkerLeft { worker, why } => match why {
             Leaving::Drained => fleet::worker_left(worker, "drained"),
             Leaving::Former => fleet::worker_left(worker, "former"),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use slalom_common::id::{ContentHash, Incarnation, SweepName};
+use slalom_common::id::{ContentHash, Incarnation, SweepName, WorkerName};
 use slalom_common::log::fleet;
 use slalom_common::message::{CoordinatorMessage, Hello};
 use slalom_common::moment::Moment;
@@ -77,6 +77,7 @@ enum Call {
     Cancel(SweepName),
     Steer(SweepName, Steering),
     Retry(SweepName),
+    Drain(WorkerName),
 }
 
 /// A handle to the driver's task.
@@ -198,6 +199,14 @@ impl Driver {
     /// If the coordinator is stopping.
     pub async fn retry(&self, sweep: SweepName) -> Result<Reply, Stopped> {
         self.call(Call::Retry(sweep)).await
+    }
+
+    /// Has a worker hand back what it holds and leave; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn drain(&self, worker: WorkerName) -> Result<Reply, Stopped> {
+        self.call(Call::Drain(worker)).await
     }
 
     /// Answers a question from what is durable. It runs on the driver's task: it must be quick.
@@ -341,6 +350,7 @@ impl Task {
                     Call::Cancel(sweep) => Event::Cancel { request, sweep },
                     Call::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
                     Call::Retry(sweep) => Event::Retry { request, sweep },
+                    Call::Drain(worker) => Event::Drain { request, worker },
                 }
             }
             Input::Read(question) => {

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod corpus;
+pub(crate) mod drain;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod results;

@@ -54,3 +54,31 @@ fn a_sweep_that_is_cancelled_is_not_resumed_but_submitted_again() {
     world.submit(SWEEP);
     assert_eq!(world.asks(&["status", &sweep])["state"], "active");
 }
+
+/// Invariants I2 and I8: the worker cannot hear that it is to leave, and the coordinator that was asked dies.
+#[test]
+fn a_worker_drained_while_it_is_away_leaves_when_it_is_back_and_another_of_its_name_serves() {
+    let mut world = World::new(["hill"]);
+    let sweep = world.submit(SWEEP);
+    world.wait_for(&event("milestone").with("worker", "hill"));
+    world.freeze("hill");
+    assert_eq!(world.asks(&["drain", "hill"])[0]["draining"], true);
+    world.kill_9_coordinator();
+    world.start_coordinator();
+    world.thaw("hill");
+    assert_eq!(world.ended("hill").code(), Some(0));
+    world.wait_for(&event("worker left").with("worker", "hill"));
+    let again = world.asks(&["drain", "hill"]);
+    assert_eq!(again, serde_json::json!([]), "it has left: that is no error");
+
+    world.start_worker("hill");
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+    let leased = world.count(&event("run leased"));
+    assert_eq!(world.count(&event("run leased").with("attempt", 1)), leased);
+    let unknown = world.slalom(&["drain", "hil"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("error: no worker is called `hil`: there is `hill` at "), "{said}");
+    assert!(said.ends_with("  help: `slalom workers` lists the workers there\n"), "{said}");
+}

@@ -246,6 +246,11 @@ impl World {
         child.wait().unwrap()
     }
 
+    /// How a process ended that is told to by somebody else.
+    pub(crate) fn ended(&mut self, name: &str) -> ExitStatus {
+        self.processes.remove(name).unwrap().wait().unwrap()
+    }
+
     /// SIGSTOP: frozen, its connections open.
     pub(crate) fn freeze(&self, name: &str) {
         signal(&self.processes[name], "STOP");

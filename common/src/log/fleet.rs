@@ -34,6 +34,7 @@ pub const EVENTS: &[Described] = &[
     ("sweep stopping", "info", &["sweep", "done", "running", "waiting"]),
     ("sweep resumed", "info", &["sweep", "done", "running", "waiting"]),
     ("worker joined", "info", &["worker", "slots", "isa", "gflops_per_slot", "numerics"]),
+    ("worker draining", "info", &["worker", "leases"]),
     ("worker left", "info", &["worker", "why"]),
     ("worker left", "warn", &["worker", "why"]),
     ("run leased", "info", &[
@@ -202,6 +203,11 @@ pub fn worker_joined(
         numerics = numerics.number(),
         "worker joined"
     );
+}
+
+/// A person has a worker hand back its leases and leave.
+pub fn worker_draining(worker: &WorkerName, leases: u64) {
+    tracing::info!(target: "slalom::fleet", worker = worker.as_str(), leases, "worker draining");
 }
 
 /// A worker's session ended as it should; `why` is a code.
@@ -538,6 +544,7 @@ mod tests {
         commit_failed(Duration::from_millis(500), &why);
         checkpoints_not_removed(Some(ContentHash::of(b"state")), &why);
         server_failed(&why);
+        worker_draining(&worker, 3);
         worker_left(&worker, "drained");
         worker_left_silent(&worker);
         progress(&sweep, &counts, 2, 32, Some(4.871), Some(Eta { seconds: 12.2, low: 10.0, high: 15.0 }));

@@ -13,7 +13,7 @@ use crate::answer::{
 };
 use crate::filter::{Filter, Name};
 use crate::grid::Coordinates;
-use crate::id::{Incarnation, LeaseId, RunNumber, Step, SweepName};
+use crate::id::{Incarnation, LeaseId, RunNumber, Step, SweepName, WorkerName};
 use crate::outcome::{FailureReason, Perplexity};
 use crate::run::Shape;
 
@@ -25,6 +25,14 @@ const WORDS_BYTES_MAX: usize = 4096;
 /// # Errors
 /// If it is no name.
 pub fn sweep_name(field: &'static str, name: &str) -> Result<SweepName, WireError> {
+    name.parse().map_err(|source| WireError::Name { field, source })
+}
+
+/// The worker that `field` names.
+///
+/// # Errors
+/// If it is no name.
+pub fn worker_name(field: &'static str, name: &str) -> Result<WorkerName, WireError> {
     name.parse().map_err(|source| WireError::Name { field, source })
 }
 

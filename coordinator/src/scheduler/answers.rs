@@ -13,6 +13,7 @@ use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
 use super::effect::Notice;
+use super::fleet::Readiness;
 use super::ledger::SweepIndex;
 
 /// How far an ETA may be off, from below and above: runs of one sweep vary so much around their prediction.
@@ -121,7 +122,7 @@ impl Scheduler {
                 isa: hello.map_or_else(String::new, |hello| hello.isa.clone()),
                 gflops_per_slot: hello.map_or(0.0, |hello| hello.gflops_per_slot),
                 speed: worker.speed(),
-                draining: worker.draining,
+                draining: worker.readiness != Readiness::Ready,
                 leases: worker.leases.keys().copied().collect(),
                 silent: now.since(worker.heard),
             }

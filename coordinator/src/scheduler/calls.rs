@@ -1,7 +1,9 @@
-//! What people ask for: submit, cancel, steer, retry. Each is answered after the commit of what it changed.
+//! What people ask for: submit, cancel, steer, retry, drain. Each is answered after the commit of what it changed.
+
+use std::collections::BTreeSet;
 
 use slalom_common::answer::RunState;
-use slalom_common::id::{RunId, RunKey, SweepName};
+use slalom_common::id::{Incarnation, RunId, RunKey, SweepName, WorkerName};
 use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
@@ -118,6 +120,37 @@ impl Scheduler {
             }
         };
         effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    /// Drains the processes that are known by this name now: one that is started later serves.
+    pub(super) fn on_drain(&mut self, request: RequestId, name: WorkerName, effects: &mut Effects) {
+        let reply = self.drain(name, effects);
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    fn drain(&mut self, name: WorkerName, effects: &mut Effects) -> Reply {
+        if let Serve::Only(only) = &self.settings.serve {
+            return Reply::KeepsItsWorker { only: only.clone() };
+        }
+        let named: Vec<Incarnation> =
+            self.fleet.iter().filter(|(_, worker)| worker.name == name).map(|(&one, _)| one).collect();
+        // Whoever asks again hears the same, also when the worker has left meanwhile.
+        if named.is_empty() && !self.ledger.has_drained(&name) {
+            let known: BTreeSet<WorkerName> = self.fleet.values().map(|worker| worker.name.clone()).collect();
+            return Reply::NoSuchWorker { known: known.into_iter().collect() };
+        }
+        let incarnations: Vec<Incarnation> =
+            named.into_iter().filter(|&one| !self.ledger.is_drained(one)).collect();
+        if !incarnations.is_empty() {
+            let record = Record::WorkerDrained { worker: name.clone(), incarnations: incarnations.clone() };
+            self.record(record, effects);
+        }
+        for incarnation in incarnations {
+            self.tell_to_drain(incarnation, effects);
+            let leases = self.fleet[&incarnation].leases.len() as u64;
+            effects.announce(Notice::WorkerDraining { worker: name.clone(), leases });
+        }
+        Reply::Draining { worker: name }
     }
 
     fn no_such_sweep(&self) -> Reply {

@@ -96,6 +96,21 @@ pub enum Reply {
         /// How many there were.
         runs: u64,
     },
+    /// The worker is told to hand back what it holds and leave, or has left.
+    Draining {
+        /// Its name.
+        worker: WorkerName,
+    },
+    /// The worker of a `slalom run` ends with it.
+    KeepsItsWorker {
+        /// The sweep that is run.
+        only: SweepName,
+    },
+    /// There is no worker of this name.
+    NoSuchWorker {
+        /// The names there are.
+        known: Vec<WorkerName>,
+    },
     /// There is no sweep of this name.
     NoSuchSweep {
         /// The names there are.
@@ -179,6 +194,13 @@ pub enum Notice {
         gflops_per_slot: f64,
         /// The bits it gives.
         numerics: NumericsVersion,
+    },
+    /// A person has a worker hand back what it holds and leave.
+    WorkerDraining {
+        /// Which.
+        worker: WorkerName,
+        /// Its leases in force.
+        leases: u64,
     },
     /// A worker's session is over.
     WorkerLeft {

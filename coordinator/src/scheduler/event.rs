@@ -1,6 +1,6 @@
 //! All that can happen to a coordinator. A closed list: the scheduler defines each in every state.
 
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName};
+use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName, WorkerName};
 use slalom_common::message::{CheckpointName, Hello, LeasesHeld, Report};
 use slalom_common::sweep::Sweep;
 
@@ -82,6 +82,13 @@ pub enum Event {
         request: RequestId,
         /// Which.
         sweep: SweepName,
+    },
+    /// A person has a worker hand back what it holds and leave.
+    Drain {
+        /// The call.
+        request: RequestId,
+        /// Its name.
+        worker: WorkerName,
     },
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slalom_common::answer::RunState;
-use slalom_common::id::{LeaseId, RunId, SweepName};
+use slalom_common::id::{Incarnation, LeaseId, RunId, SweepName};
 
 use super::Scheduler;
 use super::ledger::Ledger;
@@ -49,6 +49,14 @@ pub enum Violation {
     GrantedUnasked {
         /// The grant.
         lease: LeaseId,
+    },
+    /// What a person said of a worker holds for every grant after it.
+    #[error("lease {lease} was granted to incarnation {incarnation}, which is drained")]
+    GrantedToDrained {
+        /// The grant.
+        lease: LeaseId,
+        /// To whom.
+        incarnation: Incarnation,
     },
     /// What stops has something to wait for.
     #[error("sweep {0} is stopping, and none of its runs is leased")]
@@ -123,14 +131,17 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
 }
 
 /// Looks at what one event recorded, from the ledger `before` it: each grant is of a run that a sweep wants whose runs are to
-/// be leased, neither paused nor stopping nor over.
+/// be leased, neither paused nor stopping nor over; and to a process that nobody has drained.
 ///
 /// # Errors
 /// The first grant that is not.
 pub fn check_grants(before: &Ledger, records: &[Record]) -> Result<(), Violation> {
     let mut ledger = before.clone();
     for record in records {
-        if let Record::RunsLeased { first, grants, .. } = record {
+        if let Record::RunsLeased { first, grants, incarnation, .. } = record {
+            if ledger.is_drained(*incarnation) {
+                return Err(Violation::GrantedToDrained { lease: *first, incarnation: *incarnation });
+            }
             for (lease, grant) in (first.number()..).map(LeaseId::new).zip(grants) {
                 if ledger.wanted(&grant.run, |entry| entry.course == Course::Active).is_empty() {
                     return Err(Violation::GrantedUnasked { lease });

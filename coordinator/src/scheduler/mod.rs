@@ -18,6 +18,9 @@
 //! | the sweep is submitted again | | | | | waiting |
 //! | retry | | | | waiting | |
 //!
+//! A worker that a person drains, which holds until its process is gone: its leases go on until it hands them back, a grant that
+//! it has not received ends at once, and each hello is answered by the word that it is to drain. Sweeps know nothing of it.
+//!
 //! A sweep, and what moves it. A slot that is free takes no run for a sweep that is paused or stopping, and no lease names a
 //! step that only such a sweep wants; leases in force go on. A sweep whose last run is over is done from any state but cancelled.
 //!
@@ -176,6 +179,7 @@ impl Scheduler {
             Event::Steer { request, sweep, steering } => {
                 self.on_steer(request, sweep, steering, &mut effects);
             }
+            Event::Drain { request, worker } => self.on_drain(request, worker, &mut effects),
             Event::Retry { request, sweep } => self.on_retry(request, &sweep, &mut effects),
         }
         self.grant(now, &mut effects);

@@ -86,6 +86,13 @@ pub enum Record {
         /// What is refused.
         refused: Answer,
     },
+    /// A person drained a worker: these processes of it get no more leases, and are told to leave.
+    WorkerDrained {
+        /// Its name.
+        worker: WorkerName,
+        /// Its processes at that time that had not been drained before.
+        incarnations: Vec<Incarnation>,
+    },
     /// A person gave failed runs fresh attempts.
     RunsRetried {
         /// Which.

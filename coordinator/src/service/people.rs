@@ -8,7 +8,7 @@ use slalom_common::answer::{Preview, SweepStatus};
 use slalom_common::id::SweepName;
 use slalom_common::sweep::Sweep;
 use slalom_common::trials;
-use slalom_common::wire::sweep_service::{RunsWanted, sweep_name, watch_interval};
+use slalom_common::wire::sweep_service::{RunsWanted, sweep_name, watch_interval, worker_name};
 use slalom_common::wire::{self, WireError};
 use slalom_proto::v1;
 use slalom_proto::v1::sweep_service_server::SweepService;
@@ -182,6 +182,30 @@ impl SweepService for Service {
         match self.driver.retry(name.clone()).await.map_err(status::of_stopped)? {
             Reply::Retried { runs } => Ok(Response::new(v1::RetryResponse { runs })),
             other => Err(refused(other, &name, None)),
+        }
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        let name = worker_name("DrainRequest.worker", &request.into_inner().worker);
+        let name = name.map_err(|error| status::of_wire(&error))?;
+        match self.driver.drain(name.clone()).await.map_err(status::of_stopped)? {
+            Reply::Draining { worker } => {
+                let rows = self.driver.read(Scheduler::worker_rows).await.map_err(status::of_stopped)?;
+                let named = rows.iter().filter(|row| row.worker == worker);
+                let workers = named.map(slalom_common::answer::WorkerRow::to_wire).collect();
+                Ok(Response::new(v1::DrainResponse { workers }))
+            }
+            Reply::NoSuchWorker { known } => Err(status::no_such_worker(&name, &known)),
+            Reply::KeepsItsWorker { only } => Err(status::keeps_its_worker(&only)),
+            // The scheduler answers each call by its own replies.
+            Reply::Submitted { .. }
+            | Reply::NameTaken { .. }
+            | Reply::OtherNumerics { .. }
+            | Reply::TakesNoOther { .. }
+            | Reply::Cancelled { .. }
+            | Reply::Steered { .. }
+            | Reply::Retried { .. }
+            | Reply::NoSuchSweep { .. } => Err(status::defect()),
         }
     }
 
@@ -376,6 +400,9 @@ fn refused(reply: Reply, asked: &SweepName, given: Option<&Sweep>) -> Status {
             Reply::Submitted { .. }
             | Reply::Cancelled { .. }
             | Reply::Steered { .. }
+            | Reply::Draining { .. }
+            | Reply::KeepsItsWorker { .. }
+            | Reply::NoSuchWorker { .. }
             | Reply::Retried { .. }
             | Reply::NameTaken { .. },
             _,

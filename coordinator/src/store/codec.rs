@@ -89,6 +89,10 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
                 refused: Some(answer_to_stored(*refused)),
             })
         }
+        Record::WorkerDrained { worker, incarnations } => Body::WorkerDrained(stored::WorkerDrained {
+            worker: worker.as_str().to_owned(),
+            incarnations: incarnations.iter().map(|one| one.bits().to_be_bytes().to_vec()).collect(),
+        }),
         Record::RunsRetried { runs } => Body::RunsRetried(stored::RunsRetried {
             runs: runs.iter().map(|run| run.bytes().to_vec()).collect(),
         }),
@@ -149,6 +153,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
                 kept: answer_from_stored("ConflictFound.kept", kept)?,
                 refused_lease: LeaseId::new(refused_lease),
                 refused: answer_from_stored("ConflictFound.refused", refused)?,
+            }
+        }
+        Body::WorkerDrained(stored::WorkerDrained { worker, incarnations }) => {
+            let field = "WorkerDrained.incarnations";
+            let incarnation =
+                |one: &Vec<u8>| Ok(Incarnation::new(u128::from_be_bytes(bytes_of(field, one)?)));
+            Record::WorkerDrained {
+                worker: worker
+                    .parse()
+                    .map_err(|source| WireError::Name { field: "WorkerDrained.worker", source })?,
+                incarnations: incarnations.iter().map(incarnation).collect::<Result<_, WireError>>()?,
             }
         }
         Body::RunsRetried(stored::RunsRetried { runs }) => {

@@ -245,6 +245,7 @@ impl Record {
             Self::CheckpointKept { .. } => "checkpoint kept",
             Self::ConflictFound { .. } => "conflict found",
             Self::RunsRetried { .. } => "runs retried",
+            Self::WorkerDrained { .. } => "worker drained",
         }
     }
 
@@ -261,7 +262,8 @@ impl Record {
             | Self::DivergenceReached { .. }
             | Self::CheckpointKept { .. }
             | Self::ConflictFound { .. }
-            | Self::RunsRetried { .. } => None,
+            | Self::RunsRetried { .. }
+            | Self::WorkerDrained { .. } => None,
         }
     }
 
@@ -278,7 +280,8 @@ impl Record {
             | Self::SweepCancelled { .. }
             | Self::SweepSteered { .. }
             | Self::RunsLeased { .. }
-            | Self::RunsRetried { .. } => None,
+            | Self::RunsRetried { .. }
+            | Self::WorkerDrained { .. } => None,
         }
     }
 
@@ -298,7 +301,8 @@ impl Record {
             | Self::LeaseEnded { .. }
             | Self::DivergenceReached { .. }
             | Self::CheckpointKept { .. }
-            | Self::ConflictFound { .. } => Vec::new(),
+            | Self::ConflictFound { .. }
+            | Self::WorkerDrained { .. } => Vec::new(),
         }
     }
 }

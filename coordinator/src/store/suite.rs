@@ -238,6 +238,8 @@ pub(super) fn one_of_each() -> Vec<Record> {
         },
         Record::RunsRetried { runs: vec![run(0).key(), run(1).key()] },
     ];
+    let incarnations = vec![Incarnation::new(3), Incarnation::new(u128::MAX - 5)];
+    records.push(Record::WorkerDrained { worker: worker("hill-3"), incarnations });
     let steered = |steering| Record::SweepSteered { sweep: "ski-slope".parse().expect("a name"), steering };
     records.extend([Steering::Pause, Steering::Stop, Steering::Resume].map(steered));
     let failed =

@@ -61,6 +61,8 @@ pub struct Ledger {
     holders: Vec<(Incarnation, WorkerName)>,
     sweeps: Vec<SweepEntry>,
     by_name: BTreeMap<SweepName, SweepIndex>,
+    /// Processes that a person has drained, which may not have heard of it yet.
+    drained: BTreeMap<Incarnation, WorkerName>,
 }
 
 impl Ledger {
@@ -124,6 +126,16 @@ impl Ledger {
     /// Every sweep, in the order of submission.
     pub fn sweeps(&self) -> impl DoubleEndedIterator<Item = (SweepIndex, &SweepEntry)> {
         self.sweeps.iter().enumerate().map(|(index, entry)| (SweepIndex(index as u32), entry))
+    }
+
+    /// Whether a person has drained this process.
+    pub fn is_drained(&self, incarnation: Incarnation) -> bool {
+        self.drained.contains_key(&incarnation)
+    }
+
+    /// Whether a person has drained a process of this name.
+    pub fn has_drained(&self, worker: &WorkerName) -> bool {
+        self.drained.values().any(|drained| drained == worker)
     }
 
     /// The steps of `run` that some sweep that counts wants and that have no answer, ascending, each once.
@@ -236,6 +248,9 @@ impl Ledger {
                 }
             }
             Record::ConflictFound { .. } => (),
+            Record::WorkerDrained { worker, incarnations } => {
+                self.drained.extend(incarnations.iter().map(|&incarnation| (incarnation, worker.clone())));
+            }
             Record::RunsRetried { runs } => {
                 for key in runs {
                     let run = self.by_key[key];

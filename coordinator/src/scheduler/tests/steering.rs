@@ -1,4 +1,4 @@
-//! What people say of sweeps while they run: pause, stop, resume, cancel; in every state, under every fault.
+//! What people say of sweeps and workers while they run: pause, stop, resume, cancel, drain; in every state, under every fault.
 
 use slalom_common::answer::SweepState;
 
@@ -18,6 +18,13 @@ impl World {
         let effects = self.handle(Event::Cancel { request, sweep: name(sweep) });
         assert_eq!(reply(&effects), Reply::Cancelled { sweep: name(sweep) });
         effects
+    }
+
+    fn drain(&mut self, worker: &str) -> (Reply, Effects) {
+        let request = RequestId(self.fresh());
+        let worker = worker.parse().expect("a valid name");
+        let effects = self.handle(Event::Drain { request, worker });
+        (reply(&effects), effects)
     }
 
     fn retry(&mut self, sweep: &str) -> Effects {
@@ -279,6 +286,103 @@ fn runs_retried_in_a_sweep_that_was_paused_wait_until_it_is_resumed_also_after_a
     assert_eq!(grants(&world.steer("a", Steering::Resume)).len(), 4);
 }
 
+fn draining(worker: &str) -> Reply {
+    Reply::Draining { worker: worker.parse().expect("a valid name") }
+}
+
+fn is_told_to_drain(effects: &Effects) -> bool {
+    sent(effects).contains(&&CoordinatorMessage::Drain)
+}
+
+#[test]
+fn a_drained_worker_is_told_after_the_commit_gets_nothing_more_and_its_runs_go_on_elsewhere() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (mut hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    let (said, effects) = world.drain("hill");
+    assert_eq!(said, draining("hill"));
+    assert_eq!(effects.records.len(), 1);
+    assert!(effects.now.is_empty() && is_told_to_drain(&effects));
+    assert!(matches!(notices(&effects)[..], [Notice::WorkerDraining { leases: 1, .. }]));
+    assert!(grants(&world.steer("a", Steering::Resume)).is_empty());
+    assert!(world.scheduler.worker_rows(world.now)[0].draining);
+
+    world.say(&hill, Saying::Draining { received_max: Some(lease.id) });
+    assert!(grants(&hand_back(&mut world, &mut hill, &lease)).is_empty());
+    let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(matches!(notices(&effects)[..], [Notice::WorkerLeft { why: Leaving::Drained, .. }]));
+    let (_, effects) = world.join("heir", 4);
+    assert_eq!(grants(&effects).len(), 4);
+    assert!(world.scheduler.ledger().runs().all(|(_, run)| (run.failures, run.losses) == (0, 0)));
+}
+
+#[test]
+fn a_drain_that_was_not_heard_is_told_at_each_hello_also_after_a_restart() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    world.drain("hill");
+    let effects = world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(notices(&effects).is_empty(), "it has not left: it does not know");
+    world.restart();
+    let held = LeasesHeld { leases: vec![lease.id], received_max: Some(lease.id) };
+    let (hill, effects) = world.greet(hill, held.clone());
+    assert!(matches!(sent(&effects)[..], [CoordinatorMessage::Welcome(_), CoordinatorMessage::Drain]));
+    let (_, effects) = world.greet(hill, held);
+    assert!(is_told_to_drain(&effects));
+    assert!(grants(&effects).is_empty());
+}
+
+#[test]
+fn a_grant_that_was_lost_on_its_way_is_not_sent_again_to_a_drained_worker() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, _) = world.join("hill", 1);
+    world.drain("hill");
+    let (_, effects) = world.greet(hill, LeasesHeld::default());
+    assert!(grants(&effects).is_empty());
+    assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn whoever_drains_again_hears_the_same_and_a_later_process_of_the_name_serves() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, _) = world.join("hill", 1);
+    world.drain("hill");
+    let (said, effects) = world.drain("hill");
+    assert_eq!(said, draining("hill"));
+    assert!(effects.records.is_empty(), "{:?}", effects.records);
+    world.say(&hill, Saying::Draining { received_max: None });
+    world.handle(Event::StreamClosed { stream: hill.stream, incarnation: hill.incarnation });
+    assert!(world.scheduler.fleet().is_empty());
+    world.restart();
+    let (said, effects) = world.drain("hill");
+    assert_eq!(said, draining("hill"), "it has left, which is what was asked");
+    assert!(effects.records.is_empty());
+
+    let (_, effects) = world.join("hill", 1);
+    assert!(!is_told_to_drain(&effects));
+    assert_eq!(grants(&effects).len(), 1);
+    let (_, effects) = world.drain("hill");
+    assert_eq!(effects.records.len(), 1, "this process is another one");
+}
+
+#[test]
+fn a_worker_that_nobody_knows_and_that_of_a_slalom_run_are_not_drained() {
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    world.join("hill", 1);
+    let (said, effects) = world.drain("hull");
+    assert_eq!(said, Reply::NoSuchWorker { known: vec!["hill".parse().expect("a valid name")] });
+    assert!(effects.records.is_empty());
+    let only = Settings { serve: Serve::Only(name("a")), ..settings() };
+    world.scheduler = Scheduler::recover(only, world.store, world.now, world.records.clone());
+    assert_eq!(world.drain("hill").0, Reply::KeepsItsWorker { only: name("a") });
+}
+
 /// What a person may type of a sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verb {
@@ -291,6 +395,7 @@ enum Verb {
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Say(usize, Verb),
+    Drain,
     Join,
     Finish,
     Milestone,
@@ -313,7 +418,8 @@ fn fate() -> impl Strategy<Value = Fate> {
     ];
     prop_oneof![
         8 => (0..SWEEPS.len(), verb).prop_map(|(sweep, verb)| Fate::Say(sweep, verb)),
-        2 => Just(Fate::Join),
+        1 => Just(Fate::Drain),
+        3 => Just(Fate::Join),
         4 => Just(Fate::Finish),
         2 => Just(Fate::Milestone),
         1 => Just(Fate::Fail),
@@ -334,6 +440,8 @@ struct Holder {
     peer: Peer,
     held: Vec<Lease>,
     received: Vec<LeaseId>,
+    /// Whether it was told to hand back what it holds. This one takes its time.
+    drained: bool,
 }
 
 impl Holder {
@@ -402,9 +510,22 @@ impl Steered {
                 (Some(holder), CoordinatorMessage::Cancelled(leases)) => {
                     holder.held.retain(|lease| !leases.contains(&lease.id));
                 }
+                (Some(holder), CoordinatorMessage::Drain) => holder.drained = true,
                 (Some(_) | None, _) => (),
             }
         }
+    }
+
+    /// Whoever was told to drain is sent nothing to train.
+    fn check_drained(&self, effects: &Effects) -> Result<(), TestCaseError> {
+        for effect in &effects.after_commit {
+            let Effect::Send { stream, message: CoordinatorMessage::Grants(leases) } = effect else {
+                continue;
+            };
+            let drained = self.holders.iter().any(|holder| holder.peer.stream == *stream && holder.drained);
+            prop_assert!(!drained, "{:?}", leases);
+        }
+        Ok(())
     }
 
     /// What is granted, or sent again, names steps alone that a sweep wants which is to go on.
@@ -425,6 +546,7 @@ impl Steered {
     fn meet(&mut self, fate: Fate, place: usize) -> Effects {
         match (fate, self.holders.get_mut(place)) {
             (Fate::Say(sweep, verb), _) => self.say(sweep, verb),
+            (Fate::Drain, _) => self.world.drain("hill").1,
             (Fate::Wait, _) => self.world.wait(LEASE / 2),
             (Fate::Silence, _) => self.world.wait(LEASE),
             (Fate::Restart, _) => {
@@ -433,7 +555,7 @@ impl Steered {
             }
             (Fate::Join, _) | (_, None) => {
                 let (peer, effects) = self.world.join("hill", 2);
-                self.holders.push(Holder { peer, held: Vec::new(), received: Vec::new() });
+                self.holders.push(Holder { peer, held: Vec::new(), received: Vec::new(), drained: false });
                 effects
             }
             (Fate::Return | Fate::ReturnWithoutTheLastGrant, Some(_)) => {
@@ -476,6 +598,7 @@ impl Steered {
             self.wanted[sweep] = to == SweepState::Active;
         }
         let effects = self.meet(fate, turn % self.holders.len().max(1));
+        self.check_drained(&effects)?;
         self.deliver(&effects);
         self.check_grants(&effects)?;
         let ended = effects.records.iter().any(|record| matches!(record, Record::LeaseEnded { .. }));
@@ -494,7 +617,7 @@ impl Steered {
 }
 
 proptest! {
-    /// Steering, leases, milestones, failures, lost grants and restarts in any order: what was said of a sweep holds until
+    /// Steering, drains, leases, milestones, failures, lost grants and restarts in any order: what was said of a sweep holds until
     /// something else is said, nobody trains for a sweep that is not to go on, and then, resumed and calm, every trial ends with
     /// its own bits. `World` checks the invariants of each state and of each grant.
     #[test]
