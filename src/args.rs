@@ -12,7 +12,7 @@ use slalom_common::answer::RunState;
 use slalom_common::axis::{Axis, whole_number};
 use slalom_common::duration;
 use slalom_common::filter::{Filter, FilterError, Name};
-use slalom_common::id::SweepName;
+use slalom_common::id::{SweepName, WorkerName};
 use slalom_common::log::args::LogArgs;
 use slalom_common::run::Shape;
 use slalom_common::wire::SLOTS_MAX;
@@ -123,9 +123,25 @@ pub(crate) enum Verb {
     #[command(after_help = help::RESULTS)]
     Results(ResultsArgs),
 
+    /// Begin no more runs of a sweep until it is resumed; what runs goes on
+    #[command(after_help = help::PAUSE)]
+    Pause(SweepArgs),
+
+    /// Go on with a sweep that is paused or stopping
+    #[command(after_help = help::RESUME)]
+    Resume(SweepArgs),
+
+    /// Finish the runs of a sweep that are begun, then pause it
+    #[command(after_help = help::STOP)]
+    Stop(SweepArgs),
+
     /// End a sweep now; what is done stays
     #[command(after_help = help::CANCEL)]
     Cancel(SweepArgs),
+
+    /// Have a worker store what it trains, hand it back and leave
+    #[command(after_help = help::DRAIN)]
+    Drain(DrainArgs),
 
     /// Give the failed runs of a sweep fresh attempts
     #[command(after_help = help::RETRY)]
@@ -356,6 +372,16 @@ pub(crate) enum Retried {
 
 #[derive(Args)]
 pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    pub(crate) at: WhereArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct DrainArgs {
+    /// The worker's name
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: WorkerName,
+
     #[command(flatten)]
     pub(crate) at: WhereArgs,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use slalom_common::answer::{Preview, RunRow, SweepStatus, TrialRow, WorkerRow};
 use slalom_common::corpus::Text;
-use slalom_common::id::SweepName;
+use slalom_common::id::{SweepName, WorkerName};
 use slalom_common::sweep::Sweep;
 use slalom_common::wire::sweep_service::{RunsWanted, watch};
 use slalom_common::wire::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX, WireError};
@@ -103,6 +103,9 @@ pub(crate) enum CallError {
     /// The name stands for nothing there.
     #[error("{what} at {who}")]
     NotFound { who: Who, what: String },
+    /// The name stands for no worker there.
+    #[error("{what} at {who}")]
+    NoWorker { who: Who, what: String },
     /// The name is another sweep's; the words say in which keys they differ.
     #[error("{what}")]
     NameTaken { what: String },
@@ -157,6 +160,7 @@ impl CallError {
     pub(crate) fn help(&self) -> Option<String> {
         match self {
             Self::NotFound { .. } => Some("`slalom status` lists the sweeps there".to_owned()),
+            Self::NoWorker { .. } => Some("`slalom workers` lists the workers there".to_owned()),
             Self::NameTaken { .. } => {
                 Some("give this one another name with --name, or the old one's values back".to_owned())
             }
@@ -444,6 +448,36 @@ impl People {
         self.status_of(answer.into_inner().status)
     }
 
+    /// Has no more runs of a sweep begun.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn pause(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::PauseRequest { sweep: sweep.to_string() };
+        let answer = self.client.pause(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
+    /// As [`People::pause`]; the sweep says when what runs is finished.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn stop(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::StopRequest { sweep: sweep.to_string() };
+        let answer = self.client.stop(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
+    /// Has runs of a sweep begun again.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn resume(&mut self, sweep: &SweepName) -> Result<SweepStatus, CallError> {
+        let request = v1::ResumeRequest { sweep: sweep.to_string() };
+        let answer = self.client.resume(request).await.map_err(|status| self.failed(&status))?;
+        self.status_of(answer.into_inner().status)
+    }
+
     /// Gives the failed runs of a sweep fresh attempts; how many there were.
     ///
     /// # Errors
@@ -460,11 +494,25 @@ impl People {
     /// See [`CallError`].
     pub(crate) async fn workers(&mut self) -> Result<Vec<WorkerRow>, CallError> {
         let answer = self.client.list_workers(v1::ListWorkersRequest {}).await;
-        let rows = answer.map_err(|status| self.failed(&status))?.into_inner().workers;
-        rows.into_iter()
-            .map(WorkerRow::from_wire)
-            .collect::<Result<_, _>>()
-            .map_err(|error| self.malformed(error))
+        self.worker_rows(answer.map_err(|status| self.failed(&status))?.into_inner().workers)
+    }
+
+    /// Has a worker hand back what it holds and leave; its processes that have not left yet.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn drain(&mut self, worker: &WorkerName) -> Result<Vec<WorkerRow>, CallError> {
+        let request = v1::DrainRequest { worker: worker.to_string() };
+        let answer = self.client.drain(request).await.map_err(|status| match self.failed(&status) {
+            CallError::NotFound { who, what } => CallError::NoWorker { who, what },
+            other => other,
+        })?;
+        self.worker_rows(answer.into_inner().workers)
+    }
+
+    fn worker_rows(&self, rows: Vec<v1::WorkerRow>) -> Result<Vec<WorkerRow>, CallError> {
+        let rows = rows.into_iter().map(WorkerRow::from_wire);
+        rows.collect::<Result<_, _>>().map_err(|error| self.malformed(error))
     }
 
     fn status_of(&self, status: Option<v1::SweepStatus>) -> Result<SweepStatus, CallError> {

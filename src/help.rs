@@ -7,7 +7,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("On this machine", &["run", "plan", "train"]),
     ("On several machines", &["coordinator", "worker", "submit", "wait"]),
     ("See how it stands", &["status", "runs", "workers", "results"]),
-    ("Steer", &["cancel", "retry"]),
+    ("Steer", &["pause", "resume", "stop", "cancel", "retry", "drain"]),
     ("Tend", &["corpus", "bench"]),
 ];
 
@@ -90,7 +90,8 @@ pub(crate) const WAIT: &str = "\
 Example:
   slalom wait ski-slope && slalom results ski-slope
 
-Exit code 0 when all is done, 3 if trials failed, 1 if the sweep is cancelled.";
+A sweep that is paused is waited for, too, and standard error says so. Exit code 0 when all is done, 3 if trials failed, 1 if \
+     the sweep is cancelled.";
 
 pub(crate) const RUNS: &str = "\
 Example:
@@ -105,6 +106,27 @@ CSV: run,nodes,batch_size,unrollings,epochs,seed,steps,state,perplexity; one row
      unrollings, epochs, seed as numbers. JSON: {\"sweep\",\"corpus\",\"excluded\",\"trials\":[{the same fields}]}, perplexity null unless \
      done. Both have every digit. Exit code 3 while trials are failed or missing.";
 
+pub(crate) const PAUSE: &str = "\
+Example:
+  slalom pause ski-slope
+  slalom resume ski-slope
+
+Runs that are leased go on to their end, also those that a worker holds ahead; another sweep that wants the same runs still gets \
+     them. A coordinator that is killed and started again keeps it paused; `slalom run` of the sweep resumes it.";
+
+pub(crate) const RESUME: &str = "\
+Example:
+  slalom resume ski-slope
+
+What is cancelled is not resumed: submit it again.";
+
+pub(crate) const STOP: &str = "\
+Example:
+  slalom stop ski-slope
+
+As `slalom pause`, but the sweep is stopping until the last of its leased runs has ended, and paused from then on: so that \
+     status and log say when the machines are free.";
+
 pub(crate) const CANCEL: &str = "\
 Example:
   slalom cancel ski-slope
@@ -114,6 +136,13 @@ Submitting the sweep again makes it active again.";
 pub(crate) const RETRY: &str = "\
 Example:
   slalom retry ski-slope --state failed";
+
+pub(crate) const DRAIN: &str = "\
+Example:
+  slalom drain hill-3
+
+As SIGTERM to its process, from anywhere: no attempt is spent, and its runs go on elsewhere from where they are. A worker that \
+     is away is told when it is back, also by a coordinator that was killed meanwhile. To have one serve again, start it again.";
 
 pub(crate) const WORKERS: &str = "\
 Example:

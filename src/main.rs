@@ -63,7 +63,11 @@ fn ask(verb: Verb, output: Output) -> anyhow::Result<Exit> {
             Verb::Wait(args) => cmd::wait::run(&args, output).await,
             Verb::Runs(args) => cmd::runs::run(&args, output).await,
             Verb::Results(args) => cmd::results::run(&args, output).await,
+            Verb::Pause(args) => cmd::pause::run(&args, output).await,
+            Verb::Resume(args) => cmd::resume::run(&args, output).await,
+            Verb::Stop(args) => cmd::stop::run(&args, output).await,
             Verb::Cancel(args) => cmd::cancel::run(&args, output).await,
+            Verb::Drain(args) => cmd::drain::run(&args, output).await,
             Verb::Retry(args) => cmd::retry::run(&args, output).await,
             Verb::Workers(args) => cmd::workers::run(&args, output).await,
             Verb::Coordinator(_) | Verb::Worker(_) | Verb::Train(_) | Verb::Bench(_) | Verb::Corpus(_) => {

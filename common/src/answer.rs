@@ -99,11 +99,15 @@ impl Counts {
     }
 }
 
-/// A sweep's state. `Paused` and `Stopping` come with the verbs that make them.
+/// A sweep's state. There are no other states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SweepState {
     /// Its runs are leased.
     Active,
+    /// None of its runs is leased for it until a person says so; what was leased before may still run.
+    Paused,
+    /// As paused, and it will be that once none of its runs is leased any more.
+    Stopping,
     /// Every run is over.
     Done,
     /// A person ended it.
@@ -114,7 +118,7 @@ impl SweepState {
     /// Whether nothing more will come unless a person asks.
     pub const fn is_over(self) -> bool {
         match self {
-            Self::Active => false,
+            Self::Active | Self::Paused | Self::Stopping => false,
             Self::Done | Self::Cancelled => true,
         }
     }
@@ -123,6 +127,8 @@ impl SweepState {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
             Self::Done => "done",
             Self::Cancelled => "cancelled",
         }

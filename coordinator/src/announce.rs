@@ -17,9 +17,13 @@ pub fn announce(notice: &Notice) {
             fleet::sweep_done(sweep, counts, *best);
         }
         Notice::SweepCancelled { sweep, counts } => fleet::sweep_cancelled(sweep, counts),
+        Notice::SweepPaused { sweep, counts } => fleet::sweep_paused(sweep, counts),
+        Notice::SweepStopping { sweep, counts } => fleet::sweep_stopping(sweep, counts),
+        Notice::SweepResumed { sweep, counts } => fleet::sweep_resumed(sweep, counts),
         Notice::WorkerJoined { worker, slots, isa, gflops_per_slot, numerics } => {
             fleet::worker_joined(worker, *slots, isa, *gflops_per_slot, *numerics);
         }
+        Notice::WorkerDraining { worker, leases } => fleet::worker_draining(worker, *leases),
         Notice::WorkerLeft { worker, why } => match why {
             Leaving::Drained => fleet::worker_left(worker, "drained"),
             Leaving::Former => fleet::worker_left(worker, "former"),

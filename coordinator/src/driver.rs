@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use slalom_common::id::{ContentHash, Incarnation, SweepName};
+use slalom_common::id::{ContentHash, Incarnation, SweepName, WorkerName};
 use slalom_common::log::fleet;
 use slalom_common::message::{CoordinatorMessage, Hello};
 use slalom_common::moment::Moment;
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use crate::announce::announce;
 use crate::batch::{AtOnce, Batch};
 use crate::scheduler::effect::{Effect, Effects, Reply};
-use crate::scheduler::event::{Event, RequestId, Saying, StreamId};
+use crate::scheduler::event::{Event, RequestId, Saying, Steering, StreamId};
 use crate::scheduler::ledger::Ledger;
 use crate::scheduler::record::Record;
 use crate::scheduler::{Scheduler, Settings};
@@ -95,7 +95,9 @@ enum Input {
 enum Call {
     Submit(Box<Sweep>),
     Cancel(SweepName),
+    Steer(SweepName, Steering),
     Retry(SweepName),
+    Drain(WorkerName),
 }
 
 /// A handle to the driver's task.
@@ -217,12 +219,28 @@ impl Driver {
         self.call(Call::Cancel(sweep)).await
     }
 
+    /// Pauses, stops or resumes a sweep; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn steer(&self, sweep: SweepName, steering: Steering) -> Result<Reply, Stopped> {
+        self.call(Call::Steer(sweep, steering)).await
+    }
+
     /// Gives a sweep's failed runs fresh attempts; answered after the commit.
     ///
     /// # Errors
     /// If the coordinator is stopping, or the store stalls and this handle does not wait.
     pub async fn retry(&self, sweep: SweepName) -> Result<Reply, Unanswered> {
         self.call(Call::Retry(sweep)).await
+    }
+
+    /// Has a worker hand back what it holds and leave; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping.
+    pub async fn drain(&self, worker: WorkerName) -> Result<Reply, Stopped> {
+        self.call(Call::Drain(worker)).await
     }
 
     /// Answers a question from what is durable. It runs on the driver's task: it must be quick.
@@ -389,7 +407,9 @@ impl Task {
                 match call {
                     Call::Submit(sweep) => Event::Submit { request, sweep },
                     Call::Cancel(sweep) => Event::Cancel { request, sweep },
+                    Call::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
                     Call::Retry(sweep) => Event::Retry { request, sweep },
+                    Call::Drain(worker) => Event::Drain { request, worker },
                 }
             }
             Input::Read(question) => {

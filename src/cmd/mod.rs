@@ -3,18 +3,22 @@
 pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod corpus;
+pub(crate) mod drain;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod results;
+pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod status;
+pub(crate) mod stop;
 pub(crate) mod submit;
 pub(crate) mod train;
 pub(crate) mod wait;
 pub(crate) mod workers;
 
-use slalom_common::answer::SweepStatus;
+use slalom_common::answer::{SweepState, SweepStatus};
 use slalom_common::corpus::Text;
 use slalom_common::corpus::cache::Cache;
 use slalom_common::id::SweepName;
@@ -26,6 +30,8 @@ use crate::args::CacheArgs;
 use crate::connect::{People, Who};
 use crate::failure::Failure;
 use crate::output::results::Results;
+use crate::output::rows::{StatusJson, sweeps};
+use crate::output::{Mode, Output, print_json, print_name};
 use crate::spec::Spec;
 use crate::spec::flags::SpecArgs;
 
@@ -83,6 +89,34 @@ async fn results(people: &mut People, sweep: &SweepName) -> anyhow::Result<Resul
     let status = people.status(sweep).await?;
     let trials = people.trials(sweep).await?;
     Ok(Results { sweep: status.sweep, corpus: status.corpus_written, excluded: status.excluded, trials })
+}
+
+/// Prints how one sweep stands.
+fn show_status(output: Output, status: &SweepStatus) -> anyhow::Result<()> {
+    match output.mode() {
+        Mode::Json => print_json(&StatusJson::from(status))?,
+        Mode::Quiet => print_name(status.sweep.as_str())?,
+        Mode::Table => output.columns(&sweeps(std::slice::from_ref(status)))?,
+    }
+    Ok(())
+}
+
+/// That a sweep is over, and was not to be.
+fn is_cancelled(sweep: &SweepName) -> Failure {
+    Failure::error(format!("`{sweep}` is cancelled"))
+        .help("`slalom submit` of the same spec makes it active again")
+}
+
+/// What to say to whoever waits for a sweep of which no run is begun, if that is so.
+fn held_up(status: &SweepStatus) -> Option<String> {
+    let sweep = &status.sweep;
+    match status.state {
+        SweepState::Paused => Some(format!("`{sweep}` is paused: `slalom resume {sweep}` goes on with it")),
+        SweepState::Stopping => Some(format!(
+            "`{sweep}` is stopping: it is paused once what runs is finished; `slalom resume {sweep}` goes on with it"
+        )),
+        SweepState::Active | SweepState::Done | SweepState::Cancelled => None,
+    }
 }
 
 /// What to say of a sweep that nobody works on, if that is so.

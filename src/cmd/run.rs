@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use slalom_common::answer::{RunRow, SweepStatus};
+use slalom_common::answer::{RunRow, SweepState, SweepStatus};
 use slalom_common::corpus::Text;
 use slalom_common::log;
 use slalom_common::log::args::LogArgs;
@@ -16,7 +16,7 @@ use slalom_worker::config::{WorkerArgs, default_cache};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{kernels, results, sweep};
+use super::{held_up, kernels, results, sweep};
 use crate::args::RunArgs;
 use crate::connect::{People, Who};
 use crate::failure::{Exit, Failure};
@@ -110,8 +110,14 @@ fn start_log(args: &RunArgs) -> anyhow::Result<log::Guard> {
     Ok(log::init(&LogArgs { log_dir: Some(dir), ..args.log.clone() }, "slalom-run")?)
 }
 
+/// Whoever types `run` wants the sweep to go on, also after a pause.
 async fn hand_in(people: &mut People, sweep: &Sweep, text: &Text) -> anyhow::Result<SweepStatus> {
-    Ok(people.submit(sweep, text).await?.0)
+    let (status, _) = people.submit(sweep, text).await?;
+    if held_up(&status).is_none() {
+        return Ok(status);
+    }
+    note(&format!("`{}` was paused: it goes on", sweep.name()));
+    Ok(people.resume(sweep.name()).await?)
 }
 
 /// Shows progress until the sweep is over, and says how long that took.
@@ -120,8 +126,15 @@ async fn watch(people: &mut People, sweep: &Sweep) -> anyhow::Result<Watched> {
     let mut bar = Bar::new(sweep.name().as_str());
     let mut updates = people.watch(sweep.name(), INTERVAL).await?;
     let mut busy = Busy { since: began, slots: 0, used: 0, slot_seconds: 0.0, used_seconds: 0.0 };
+    let mut said = SweepState::Active;
     while let Some(status) = updates.next().await? {
         busy.update(&status);
+        if status.state != said {
+            said = status.state;
+            if let Some(words) = held_up(&status) {
+                bar.note(&words);
+            }
+        }
         bar.update(&status);
         if status.state.is_over() {
             return Ok(busy.watched(began));

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use slalom_common::answer::{SweepState, SweepStatus};
 use slalom_common::id::SweepName;
 
-use super::{idle, meant};
+use super::{held_up, idle, is_cancelled, meant, show_status};
 use crate::args::SweepArgs;
 use crate::connect::{CallError, Needs, People};
 use crate::failure::{Exit, Failure};
+use crate::output::Output;
 use crate::output::bar::Bar;
-use crate::output::rows::{StatusJson, sweeps};
-use crate::output::{Mode, Output, print_json, print_name};
 
 /// Between two looks at most so often.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -34,30 +33,29 @@ pub(crate) async fn run(args: &SweepArgs, output: Output) -> anyhow::Result<Exit
             return Ok(Exit::Interrupted);
         }
     };
-    match output.mode() {
-        Mode::Json => print_json(&StatusJson::from(&status))?,
-        Mode::Quiet => print_name(sweep.as_str())?,
-        Mode::Table => output.columns(&sweeps(std::slice::from_ref(&status)))?,
-    }
+    show_status(output, &status)?;
     match status.state {
-        SweepState::Cancelled => Err(Failure::error(format!("`{sweep}` is cancelled"))
-            .help("`slalom submit` of the same spec makes it active again")
-            .into()),
-        SweepState::Done | SweepState::Active => {
+        SweepState::Cancelled => Err(is_cancelled(&sweep).into()),
+        SweepState::Done | SweepState::Active | SweepState::Paused | SweepState::Stopping => {
             let answered = status.trials_done + status.trials_diverged;
             Ok(if answered == status.trials { Exit::Done } else { Exit::Incomplete })
         }
     }
 }
 
+/// What whoever waits has been told, so that it is told once.
+struct Said {
+    idle: bool,
+    state: SweepState,
+}
+
 /// The last status of a sweep. A coordinator that restarts meanwhile is found again.
 async fn until_over(args: &SweepArgs, mut people: People, sweep: &SweepName) -> anyhow::Result<SweepStatus> {
     let mut bar = Bar::new(sweep.as_str());
-    let mut said_idle = false;
+    let mut said = Said { idle: false, state: SweepState::Active };
     let mut heard = Instant::now();
     loop {
-        let gone: anyhow::Error = match watch(&mut people, sweep, &mut bar, &mut said_idle, &mut heard).await
-        {
+        let gone: anyhow::Error = match watch(&mut people, sweep, &mut bar, &mut said, &mut heard).await {
             Ok(Some(status)) => return Ok(status),
             // The stream ended in good order, and the sweep is not over: whoever served it stops.
             Ok(None) => Failure::error(format!("{} went away", people.who())).into(),
@@ -81,15 +79,21 @@ async fn watch(
     people: &mut People,
     sweep: &SweepName,
     bar: &mut Bar,
-    said_idle: &mut bool,
+    said: &mut Said,
     heard: &mut Instant,
 ) -> Result<Option<SweepStatus>, CallError> {
     let mut updates = people.watch(sweep, INTERVAL).await?;
     while let Some(status) = updates.next().await? {
         *heard = Instant::now();
-        if let Some(words) = idle(people.who(), &status).filter(|_| !*said_idle) {
-            *said_idle = true;
+        if let Some(words) = idle(people.who(), &status).filter(|_| !said.idle) {
+            said.idle = true;
             bar.note(&words);
+        }
+        if status.state != said.state {
+            said.state = status.state;
+            if let Some(words) = held_up(&status) {
+                bar.note(&words);
+            }
         }
         bar.update(&status);
         if status.state.is_over() {

@@ -8,6 +8,7 @@ mod backup;
 mod faults;
 mod isa;
 mod resume;
+mod steering;
 mod sweep;
 mod tidy;
 mod world;

@@ -184,10 +184,27 @@ impl World {
 
     /// Runs a verb against this world's coordinator.
     pub(crate) fn slalom(&self, arguments: &[&str]) -> Output {
+        self.verb(arguments).output().unwrap()
+    }
+
+    /// The one JSON value that a verb prints.
+    pub(crate) fn asks(&self, arguments: &[&str]) -> Value {
+        let output = self.verb(arguments).args(["--output", "json"]).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Starts a verb whose standard error the test reads itself.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
+        self.verb(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn verb(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("slalom"));
         command.args(arguments).env("SLALOM_COORDINATOR", self.url());
         command.env("SLALOM_CACHE", self.folder.path().join("cache-client"));
-        command.current_dir(self.folder.path()).output().unwrap()
+        command.current_dir(self.folder.path());
+        command
     }
 
     /// The sweep's table as a file would hold it.
@@ -243,6 +260,11 @@ impl World {
         let mut child = self.processes.remove(name).unwrap();
         signal(&child, "TERM");
         child.wait().unwrap()
+    }
+
+    /// How a process ended that is told to by somebody else.
+    pub(crate) fn ended(&mut self, name: &str) -> ExitStatus {
+        self.processes.remove(name).unwrap().wait().unwrap()
     }
 
     /// SIGSTOP: frozen, its connections open.

@@ -30,7 +30,11 @@ pub const EVENTS: &[Described] = &[
         "sweep", "done", "diverged", "failed", "nodes", "batch_size", "unrollings", "epochs", "best",
     ]),
     ("sweep cancelled", "info", &["sweep", "done", "diverged", "failed", "cancelled"]),
+    ("sweep paused", "info", &["sweep", "done", "running", "waiting"]),
+    ("sweep stopping", "info", &["sweep", "done", "running", "waiting"]),
+    ("sweep resumed", "info", &["sweep", "done", "running", "waiting"]),
     ("worker joined", "info", &["worker", "slots", "isa", "gflops_per_slot", "numerics"]),
+    ("worker draining", "info", &["worker", "leases"]),
     ("worker left", "info", &["worker", "why"]),
     ("worker left", "warn", &["worker", "why"]),
     ("run leased", "info", &[
@@ -146,6 +150,42 @@ pub fn sweep_cancelled(sweep: &SweepName, runs: &Counts) {
     );
 }
 
+/// No run of a sweep is leased for it until it is resumed.
+pub fn sweep_paused(sweep: &SweepName, runs: &Counts) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        "sweep paused"
+    );
+}
+
+/// A sweep will be paused once none of its runs is leased.
+pub fn sweep_stopping(sweep: &SweepName, runs: &Counts) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        "sweep stopping"
+    );
+}
+
+/// Runs of a sweep are leased again.
+pub fn sweep_resumed(sweep: &SweepName, runs: &Counts) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        done = runs.of(RunState::Done),
+        running = runs.of(RunState::Running),
+        waiting = runs.of(RunState::Waiting),
+        "sweep resumed"
+    );
+}
+
 /// A worker's session began.
 pub fn worker_joined(
     worker: &WorkerName,
@@ -163,6 +203,11 @@ pub fn worker_joined(
         numerics = numerics.number(),
         "worker joined"
     );
+}
+
+/// A person has a worker hand back its leases and leave.
+pub fn worker_draining(worker: &WorkerName, leases: u64) {
+    tracing::info!(target: "slalom::fleet", worker = worker.as_str(), leases, "worker draining");
 }
 
 /// A worker's session ended as it should; `why` is a code.
@@ -499,11 +544,15 @@ mod tests {
         commit_failed(Duration::from_millis(500), &why);
         checkpoints_not_removed(Some(ContentHash::of(b"state")), &why);
         server_failed(&why);
+        worker_draining(&worker, 3);
         worker_left(&worker, "drained");
         worker_left_silent(&worker);
         progress(&sweep, &counts, 2, 32, Some(4.871), Some(Eta { seconds: 12.2, low: 10.0, high: 15.0 }));
         sweep_done(&sweep, &counts, Some(best));
         sweep_cancelled(&sweep, &counts);
+        sweep_paused(&sweep, &counts);
+        sweep_stopping(&sweep, &counts);
+        sweep_resumed(&sweep, &counts);
     }
 
     /// `EVENTS` is what the README prints: it says neither more nor less than the functions do.

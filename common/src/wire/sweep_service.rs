@@ -13,7 +13,7 @@ use crate::answer::{
 };
 use crate::filter::{Filter, Name};
 use crate::grid::Coordinates;
-use crate::id::{Incarnation, LeaseId, RunNumber, Step, SweepName};
+use crate::id::{Incarnation, LeaseId, RunNumber, Step, SweepName, WorkerName};
 use crate::outcome::{FailureReason, Perplexity};
 use crate::run::Shape;
 
@@ -25,6 +25,14 @@ const WORDS_BYTES_MAX: usize = 4096;
 /// # Errors
 /// If it is no name.
 pub fn sweep_name(field: &'static str, name: &str) -> Result<SweepName, WireError> {
+    name.parse().map_err(|source| WireError::Name { field, source })
+}
+
+/// The worker that `field` names.
+///
+/// # Errors
+/// If it is no name.
+pub fn worker_name(field: &'static str, name: &str) -> Result<WorkerName, WireError> {
     name.parse().map_err(|source| WireError::Name { field, source })
 }
 
@@ -108,6 +116,8 @@ impl SweepState {
     fn to_wire(self) -> v1::SweepState {
         match self {
             Self::Active => v1::SweepState::Active,
+            Self::Paused => v1::SweepState::Paused,
+            Self::Stopping => v1::SweepState::Stopping,
             Self::Done => v1::SweepState::Done,
             Self::Cancelled => v1::SweepState::Cancelled,
         }
@@ -116,9 +126,11 @@ impl SweepState {
     fn from_wire(wire: i32) -> Result<Self, WireError> {
         match v1::SweepState::try_from(wire) {
             Ok(v1::SweepState::Active) => Ok(Self::Active),
+            Ok(v1::SweepState::Paused) => Ok(Self::Paused),
+            Ok(v1::SweepState::Stopping) => Ok(Self::Stopping),
             Ok(v1::SweepState::Done) => Ok(Self::Done),
             Ok(v1::SweepState::Cancelled) => Ok(Self::Cancelled),
-            Ok(v1::SweepState::Unspecified | v1::SweepState::Paused | v1::SweepState::Stopping) | Err(_) => {
+            Ok(v1::SweepState::Unspecified) | Err(_) => {
                 Err(WireError::NotInEnum { field: "SweepStatus.state", value: wire })
             }
         }
@@ -420,7 +432,14 @@ mod tests {
 
     #[test]
     fn a_status_arrives_as_it_was_sent() {
-        for state in [SweepState::Active, SweepState::Done, SweepState::Cancelled] {
+        let states = [
+            SweepState::Active,
+            SweepState::Paused,
+            SweepState::Stopping,
+            SweepState::Done,
+            SweepState::Cancelled,
+        ];
+        for state in states {
             let sent = SweepStatus { state, ..status() };
             assert_eq!(SweepStatus::from_wire(sent.to_wire()), Ok(sent));
         }
@@ -430,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_state_that_this_build_does_not_know_is_refused_and_not_guessed() {
-        for value in [0, 2, 3, 6, -1] {
+        for value in [0, 6, -1] {
             let wire = v1::SweepStatus { state: value, ..status().to_wire() };
             let refused = WireError::NotInEnum { field: "SweepStatus.state", value };
             assert_eq!(SweepStatus::from_wire(wire), Err(refused));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use slalom_common::answer::{Eta, RunRow, RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
+use slalom_common::answer::{Eta, RunRow, RunState, SweepStatus, TrialRow, WorkerRow};
 use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::filter::{At, EvalError, Filter};
 use slalom_common::grid::Coordinates;
@@ -13,6 +13,7 @@ use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
 use super::effect::Notice;
+use super::fleet::Readiness;
 use super::ledger::SweepIndex;
 
 /// How far an ETA may be off, from below and above: runs of one sweep vary so much around their prediction.
@@ -25,17 +26,12 @@ impl Scheduler {
     /// How a sweep stands at `now`.
     pub fn status(&self, now: Moment, sweep: SweepIndex) -> SweepStatus {
         let entry = self.ledger.sweep(sweep);
-        let state = match (entry.cancelled, entry.is_done()) {
-            (true, _) => SweepState::Cancelled,
-            (false, true) => SweepState::Done,
-            (false, false) => SweepState::Active,
-        };
         let (workers, slots) = self.workers_and_slots();
         let size = entry.sweep.size();
         let work_done = self.work_done(sweep);
         SweepStatus {
             sweep: entry.sweep.name().clone(),
-            state,
+            state: entry.state(),
             counts: entry.counts,
             trials: size.trials,
             excluded: size.excluded,
@@ -126,7 +122,7 @@ impl Scheduler {
                 isa: hello.map_or_else(String::new, |hello| hello.isa.clone()),
                 gflops_per_slot: hello.map_or(0.0, |hello| hello.gflops_per_slot),
                 speed: worker.speed(),
-                draining: worker.draining,
+                draining: worker.readiness != Readiness::Ready,
                 leases: worker.leases.keys().copied().collect(),
                 silent: now.since(worker.heard),
             }
@@ -158,7 +154,7 @@ impl Scheduler {
 
     fn run_state(&self, sweep: SweepIndex, number: RunNumber) -> RunState {
         let entry = self.ledger.sweep(sweep);
-        let untouched = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        let untouched = entry.untouched();
         entry.run(number).map_or(untouched, |run| {
             let mut views = self.ledger.run(run).views();
             views.find(|(of, _, _)| *of == sweep).map_or(untouched, |(_, _, state)| state)

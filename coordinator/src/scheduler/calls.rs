@@ -1,12 +1,14 @@
-//! What people ask for: submit, cancel, retry. Each is answered after the commit of what it changed.
+//! What people ask for: submit, cancel, steer, retry, drain. Each is answered after the commit of what it changed.
+
+use std::collections::BTreeSet;
 
 use slalom_common::answer::RunState;
-use slalom_common::id::{RunId, RunKey, SweepName};
+use slalom_common::id::{Incarnation, RunId, RunKey, SweepName, WorkerName};
 use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
 use super::effect::{Effect, Effects, Notice, Reply};
-use super::event::RequestId;
+use super::event::{RequestId, Steering};
 use super::order::Serve;
 use super::record::Record;
 
@@ -41,12 +43,12 @@ impl Scheduler {
         if existing.sweep.formula_hash() != sweep.formula_hash() {
             return Reply::NameTaken { existing: Box::new(existing.sweep.clone()) };
         }
-        let (was_cancelled, policy) = (existing.cancelled, sweep.policy());
+        let (was_cancelled, policy) = (existing.is_cancelled(), sweep.policy());
         if was_cancelled || existing.sweep.policy() != policy {
             self.record(Record::SweepResubmitted { sweep: name.clone(), policy }, effects);
-            self.order.add(index, self.ledger.sweep(index));
         }
         if was_cancelled {
+            self.order.add(index, self.ledger.sweep(index));
             effects.announce(announcement(&sweep));
         }
         Reply::Submitted { sweep: name, created: was_cancelled }
@@ -57,16 +59,38 @@ impl Scheduler {
             None => self.no_such_sweep(),
             Some(index) => {
                 let entry = self.ledger.sweep(index);
-                if entry.is_active() {
+                if !entry.state().is_over() {
                     let running: Vec<RunId> = entry.runs().map(|(_, run)| run).collect();
                     self.record(Record::SweepCancelled { sweep: name.clone() }, effects);
                     for run in running {
                         self.drop_unwanted(run, effects);
                     }
-                    let counts = self.ledger.sweep(index).counts;
-                    effects.announce(Notice::SweepCancelled { sweep: name.clone(), counts });
+                    self.announce_course(index, effects);
                 }
                 Reply::Cancelled { sweep: name }
+            }
+        };
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    pub(super) fn on_steer(
+        &mut self,
+        request: RequestId,
+        name: SweepName,
+        steering: Steering,
+        effects: &mut Effects,
+    ) {
+        let reply = match self.ledger.find_sweep(&name) {
+            None => self.no_such_sweep(),
+            Some(index) => {
+                let entry = self.ledger.sweep(index);
+                if entry.steered(steering) != entry.course {
+                    self.record(Record::SweepSteered { sweep: name.clone(), steering }, effects);
+                    self.announce_course(index, effects);
+                    // What it took until now to do says nothing of how fast it goes on.
+                    self.started.remove(&index);
+                }
+                Reply::Steered { sweep: name }
             }
         };
         effects.after_commit.push(Effect::Reply { request, reply });
@@ -96,6 +120,37 @@ impl Scheduler {
             }
         };
         effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    /// Drains the processes that are known by this name now: one that is started later serves.
+    pub(super) fn on_drain(&mut self, request: RequestId, name: WorkerName, effects: &mut Effects) {
+        let reply = self.drain(name, effects);
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    fn drain(&mut self, name: WorkerName, effects: &mut Effects) -> Reply {
+        if let Serve::Only(only) = &self.settings.serve {
+            return Reply::KeepsItsWorker { only: only.clone() };
+        }
+        let named: Vec<Incarnation> =
+            self.fleet.iter().filter(|(_, worker)| worker.name == name).map(|(&one, _)| one).collect();
+        // Whoever asks again hears the same, also when the worker has left meanwhile.
+        if named.is_empty() && !self.ledger.has_drained(&name) {
+            let known: BTreeSet<WorkerName> = self.fleet.values().map(|worker| worker.name.clone()).collect();
+            return Reply::NoSuchWorker { known: known.into_iter().collect() };
+        }
+        let incarnations: Vec<Incarnation> =
+            named.into_iter().filter(|&one| !self.ledger.is_drained(one)).collect();
+        if !incarnations.is_empty() {
+            let record = Record::WorkerDrained { worker: name.clone(), incarnations: incarnations.clone() };
+            self.record(record, effects);
+        }
+        for incarnation in incarnations {
+            self.tell_to_drain(incarnation, effects);
+            let leases = self.fleet[&incarnation].leases.len() as u64;
+            effects.announce(Notice::WorkerDraining { worker: name.clone(), leases });
+        }
+        Reply::Draining { worker: name }
     }
 
     fn no_such_sweep(&self) -> Reply {

@@ -86,10 +86,30 @@ pub enum Reply {
         /// Its name.
         sweep: SweepName,
     },
+    /// The sweep is steered as asked; one that is over stays as it was.
+    Steered {
+        /// Its name.
+        sweep: SweepName,
+    },
     /// The failed runs have fresh attempts.
     Retried {
         /// How many there were.
         runs: u64,
+    },
+    /// The worker is told to hand back what it holds and leave, or has left.
+    Draining {
+        /// Its name.
+        worker: WorkerName,
+    },
+    /// The worker of a `slalom run` ends with it.
+    KeepsItsWorker {
+        /// The sweep that is run.
+        only: SweepName,
+    },
+    /// There is no worker of this name.
+    NoSuchWorker {
+        /// The names there are.
+        known: Vec<WorkerName>,
     },
     /// There is no sweep of this name.
     NoSuchSweep {
@@ -141,6 +161,27 @@ pub enum Notice {
         /// Its runs by state.
         counts: Counts,
     },
+    /// No run of a sweep is leased for it until it is resumed.
+    SweepPaused {
+        /// Which.
+        sweep: SweepName,
+        /// Its runs by state.
+        counts: Counts,
+    },
+    /// A sweep will be paused once none of its runs is leased.
+    SweepStopping {
+        /// Which.
+        sweep: SweepName,
+        /// Its runs by state.
+        counts: Counts,
+    },
+    /// Runs of a sweep are leased again.
+    SweepResumed {
+        /// Which.
+        sweep: SweepName,
+        /// Its runs by state.
+        counts: Counts,
+    },
     /// A worker's session began.
     WorkerJoined {
         /// Which.
@@ -153,6 +194,13 @@ pub enum Notice {
         gflops_per_slot: f64,
         /// The bits it gives.
         numerics: NumericsVersion,
+    },
+    /// A person has a worker hand back what it holds and leave.
+    WorkerDraining {
+        /// Which.
+        worker: WorkerName,
+        /// Its leases in force.
+        leases: u64,
     },
     /// A worker's session is over.
     WorkerLeft {

@@ -1,6 +1,6 @@
 //! All that can happen to a coordinator. A closed list: the scheduler defines each in every state.
 
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName};
+use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName, WorkerName};
 use slalom_common::message::{CheckpointName, Hello, LeasesHeld, Report};
 use slalom_common::sweep::Sweep;
 
@@ -11,6 +11,17 @@ pub struct StreamId(pub u64);
 /// A person's call, so that its answer finds the way back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
+
+/// What a person may ask of a sweep that is not over. None of it ends a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Steering {
+    /// No new leases, until resumed.
+    Pause,
+    /// No new leases; paused when none of its runs is leased any more.
+    Stop,
+    /// New leases again.
+    Resume,
+}
 
 /// What happens.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,12 +67,28 @@ pub enum Event {
         /// Which.
         sweep: SweepName,
     },
+    /// A person pauses, stops or resumes a sweep.
+    Steer {
+        /// The call.
+        request: RequestId,
+        /// Which.
+        sweep: SweepName,
+        /// What is asked.
+        steering: Steering,
+    },
     /// A person gives a sweep's failed runs fresh attempts.
     Retry {
         /// The call.
         request: RequestId,
         /// Which.
         sweep: SweepName,
+    },
+    /// A person has a worker hand back what it holds and leave.
+    Drain {
+        /// The call.
+        request: RequestId,
+        /// Its name.
+        worker: WorkerName,
     },
 }
 

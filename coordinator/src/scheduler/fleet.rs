@@ -16,6 +16,17 @@ const AHEAD_SECONDS: f64 = 1.0;
 /// Leases a slot may have waiting, however tiny they are.
 const AHEAD_MAX: usize = 32;
 
+/// Whether a worker takes leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// It does.
+    Ready,
+    /// A person drains it: it gets none, and has not yet said that it leaves.
+    ToldToDrain,
+    /// It said so.
+    Draining,
+}
+
 /// One incarnation with a session.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -29,8 +40,8 @@ pub struct Worker {
     pub heard: Moment,
     /// The last report of it that was handled.
     pub handled: Option<MessageNumber>,
-    /// Whether it takes no more leases.
-    pub draining: bool,
+    /// Whether it takes leases.
+    pub readiness: Readiness,
     /// Its leases in force.
     pub leases: BTreeMap<LeaseId, Held>,
     /// How its runs go against what was predicted.
@@ -99,7 +110,7 @@ impl Worker {
             stream: None,
             heard: now,
             handled: None,
-            draining: false,
+            readiness: Readiness::Ready,
             leases: BTreeMap::new(),
             pace: Pace::default(),
         }
@@ -137,7 +148,7 @@ impl Worker {
 
     /// Whether it is there and takes leases.
     pub fn takes_leases(&self) -> bool {
-        self.stream.is_some() && !self.draining
+        self.stream.is_some() && self.readiness == Readiness::Ready
     }
 
     /// Slots without a lease.

@@ -12,8 +12,8 @@ use super::Scheduler;
 use super::effect::{Effect, Effects, Notice};
 use super::event::StreamId;
 use super::fleet::{Held, Worker};
+use super::ledger::sweep::SweepEntry;
 use super::ledger::{Ledger, SweepIndex};
-use super::order::Serve;
 use super::record::{Grant, Record};
 
 /// Leases in one message, at most, however few steps they want.
@@ -73,7 +73,7 @@ impl Scheduler {
             if granted.iter().any(|(_, _, earlier)| *earlier == run) {
                 continue;
             }
-            let held = remaining(&self.ledger, &run, &self.settings.serve);
+            let held = remaining(&self.ledger, &run, |entry| self.settings.serve.serves(entry));
             let worker = self.fleet.get_mut(&incarnation).expect("a taker is in the fleet");
             worker.leases.insert(next, held);
             granted.push((next, sweep, run));
@@ -123,7 +123,7 @@ impl Scheduler {
     pub(super) fn lease_message(&self, lease: LeaseId) -> Lease {
         let id = self.ledger.lease(lease).expect("only granted leases are sent").run;
         let run = self.ledger.run(id).run;
-        let mut wanted = self.ledger.wanted(&run, |entry| self.settings.serve.counts(entry));
+        let mut wanted = self.ledger.wanted(&run, |entry| self.settings.serve.serves(entry));
         // Several sweeps together may want more than a lease may name. The rest is for the run's next lease.
         wanted.truncate(WANTED_STEPS_MAX);
         let resume = wanted.first().and_then(|&first| self.ledger.resume_from(id, first));
@@ -155,9 +155,10 @@ pub(super) fn send_grants(stream: StreamId, leases: Vec<Lease>, effects: &mut Ef
     }
 }
 
-/// A run as whoever is granted it holds it: where it would go on, and what there is to do to its last wanted step.
-pub(super) fn remaining(ledger: &Ledger, run: &Run, serve: &Serve) -> Held {
-    let wanted = ledger.wanted(run, |entry| serve.counts(entry));
+/// A run as whoever is granted it holds it: where it would go on, and what there is to do to the last step that sweeps that
+/// count want of it.
+pub(super) fn remaining(ledger: &Ledger, run: &Run, counts: impl Fn(&SweepEntry) -> bool) -> Held {
+    let wanted = ledger.wanted(run, counts);
     let resume = ledger
         .find(&run.key())
         .zip(wanted.first())

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slalom_common::answer::RunState;
-use slalom_common::id::{LeaseId, RunId};
+use slalom_common::id::{Incarnation, LeaseId, RunId, SweepName};
 
 use super::Scheduler;
+use super::ledger::Ledger;
+use super::ledger::sweep::Course;
+use super::record::Record;
 
 /// A broken invariant.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -20,7 +23,7 @@ pub enum Violation {
     #[error("I6: sweep {sweep} has {runs} runs, and {counted} are counted")]
     NotConserved {
         /// The sweep.
-        sweep: slalom_common::id::SweepName,
+        sweep: SweepName,
         /// What it holds.
         runs: u64,
         /// What its counts sum to.
@@ -30,7 +33,7 @@ pub enum Violation {
     #[error("I6: sweep {sweep} counts {counted} runs as {state:?}, and {found} are")]
     Miscounted {
         /// The sweep.
-        sweep: slalom_common::id::SweepName,
+        sweep: SweepName,
         /// The state.
         state: RunState,
         /// By its counts.
@@ -41,6 +44,23 @@ pub enum Violation {
     /// I10.
     #[error("I10: run {0} would resume past a wanted step that has no answer")]
     Overtaken(RunId),
+    /// What a person said of a sweep holds for every grant after it.
+    #[error("lease {lease} was granted, and no sweep that is active wants its run")]
+    GrantedUnasked {
+        /// The grant.
+        lease: LeaseId,
+    },
+    /// What a person said of a worker holds for every grant after it.
+    #[error("lease {lease} was granted to incarnation {incarnation}, which is drained")]
+    GrantedToDrained {
+        /// The grant.
+        lease: LeaseId,
+        /// To whom.
+        incarnation: Incarnation,
+    },
+    /// What stops has something to wait for.
+    #[error("sweep {0} is stopping, and none of its runs is leased")]
+    StopsForNothing(SweepName),
     /// The fleet and the ledger must agree on who holds what.
     #[error("lease {0} is in force, and nobody in the fleet holds it")]
     Unheld(LeaseId),
@@ -72,6 +92,10 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
         if runs != counted {
             return Err(Violation::NotConserved { sweep: name(), runs, counted });
         }
+        let mut leased = entry.runs().filter(|(_, run)| ledger.run(*run).lease.is_some());
+        if entry.course == Course::Stopping && leased.next().is_none() {
+            return Err(Violation::StopsForNothing(name()));
+        }
     }
     for (index, entry) in ledger.sweeps() {
         let mut found: BTreeMap<RunState, u64> = BTreeMap::new();
@@ -83,8 +107,7 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
                 known += 1;
             }
         }
-        let untouched = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
-        *found.entry(untouched).or_default() += entry.sweep.size().runs - known;
+        *found.entry(entry.untouched()).or_default() += entry.sweep.size().runs - known;
         for state in RunState::ALL {
             let (counted, found) = (entry.counts.of(state), found.get(&state).copied().unwrap_or(0));
             if counted != found {
@@ -98,11 +121,34 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
         }
     }
     for (id, known) in ledger.runs() {
-        let first = ledger.wanted(&known.run, |entry| !entry.cancelled).first().copied();
+        let first = ledger.wanted(&known.run, |entry| !entry.is_cancelled()).first().copied();
         let resume = first.and_then(|first| ledger.resume_from(id, first));
         if resume.is_some_and(|checkpoint| Some(checkpoint.step) > first) {
             return Err(Violation::Overtaken(id));
         }
+    }
+    Ok(())
+}
+
+/// Looks at what one event recorded, from the ledger `before` it: each grant is of a run that a sweep wants whose runs are to
+/// be leased, neither paused nor stopping nor over; and to a process that nobody has drained.
+///
+/// # Errors
+/// The first grant that is not.
+pub fn check_grants(before: &Ledger, records: &[Record]) -> Result<(), Violation> {
+    let mut ledger = before.clone();
+    for record in records {
+        if let Record::RunsLeased { first, grants, incarnation, .. } = record {
+            if ledger.is_drained(*incarnation) {
+                return Err(Violation::GrantedToDrained { lease: *first, incarnation: *incarnation });
+            }
+            for (lease, grant) in (first.number()..).map(LeaseId::new).zip(grants) {
+                if ledger.wanted(&grant.run, |entry| entry.course == Course::Active).is_empty() {
+                    return Err(Violation::GrantedUnasked { lease });
+                }
+            }
+        }
+        ledger.apply(record);
     }
     Ok(())
 }

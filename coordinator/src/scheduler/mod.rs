@@ -13,9 +13,26 @@
 //! | the lease ends, failed | stale: ignored | waiting, or failed after the last attempt | ignored | ignored | ignored |
 //! | the lease is handed back, absent | stale: ignored | waiting, no attempt spent | ignored | ignored | ignored |
 //! | the worker is silent for the lease time | | waiting, no attempt spent; failed after 20 in a row | | | |
+//! | pause, stop, resume | | | | | |
 //! | cancel | cancelled | cancelled; the lease ends unless another active sweep wants the run | | cancelled | |
 //! | the sweep is submitted again | | | | | waiting |
 //! | retry | | | | waiting | |
+//!
+//! A worker that a person drains, which holds until its process is gone: its leases go on until it hands them back, a grant that
+//! it has not received ends at once, and each hello is answered by the word that it is to drain. Sweeps know nothing of it.
+//!
+//! A sweep, and what moves it. A slot that is free takes no run for a sweep that is paused or stopping, and no lease names a
+//! step that only such a sweep wants; leases in force go on. A sweep whose last run is over is done from any state but cancelled.
+//!
+//! | event | active | paused | stopping | done | cancelled |
+//! | --- | --- | --- | --- | --- | --- |
+//! | pause | paused | | paused | | |
+//! | stop | stopping; paused if none of its runs is leased | as active | | | |
+//! | resume | | active | active | | |
+//! | the last lease on a run of it ends | | | paused | | |
+//! | cancel | cancelled | cancelled | cancelled | | |
+//! | retry | | | | what it was before, if a run of it had failed | |
+//! | it is submitted again | | | | | active |
 
 pub mod answers;
 pub mod best;
@@ -98,11 +115,14 @@ impl Scheduler {
         for (id, lease) in ledger.leases_in_force() {
             let (incarnation, name) = ledger.holder(lease);
             let worker = fleet.entry(incarnation).or_insert_with(|| Worker::unheard(name.clone(), now));
-            worker.leases.insert(id, grants::remaining(&ledger, &ledger.run(lease.run).run, &settings.serve));
+            let held =
+                grants::remaining(&ledger, &ledger.run(lease.run).run, |entry| settings.serve.keeps(entry));
+            worker.leases.insert(id, held);
         }
         let mut order = Order::default();
         for (index, entry) in ledger.sweeps() {
-            if settings.serve.serves(entry) {
+            // Also of what is paused: whoever resumes it need not wait for a sort.
+            if settings.serve.keeps(entry) && !entry.is_done() {
                 order.add(index, entry);
             }
         }
@@ -156,6 +176,10 @@ impl Scheduler {
             Event::FormerWorkersGone => self.on_former_workers_gone(&mut effects),
             Event::Submit { request, sweep } => self.on_submit(request, *sweep, &mut effects),
             Event::Cancel { request, sweep } => self.on_cancel(request, sweep, &mut effects),
+            Event::Steer { request, sweep, steering } => {
+                self.on_steer(request, sweep, steering, &mut effects);
+            }
+            Event::Drain { request, worker } => self.on_drain(request, worker, &mut effects),
             Event::Retry { request, sweep } => self.on_retry(request, &sweep, &mut effects),
         }
         self.grant(now, &mut effects);

@@ -6,6 +6,7 @@ use slalom_common::outcome::{Measured, Milestone};
 
 use super::Scheduler;
 use super::effect::{Effects, Named, Notice};
+use super::ledger::sweep::Course;
 use super::ledger::{SweepIndex, Transition};
 
 impl Scheduler {
@@ -36,6 +37,18 @@ impl Scheduler {
             sweep: entry.sweep.name().clone(),
             counts: entry.counts,
             best: entry.points.best(),
+        });
+    }
+
+    /// What has become of a sweep that was steered.
+    pub(super) fn announce_course(&self, sweep: SweepIndex, effects: &mut Effects) {
+        let entry = self.ledger.sweep(sweep);
+        let (sweep, counts) = (entry.sweep.name().clone(), entry.counts);
+        effects.announce(match entry.course {
+            Course::Active => Notice::SweepResumed { sweep, counts },
+            Course::Paused => Notice::SweepPaused { sweep, counts },
+            Course::Stopping => Notice::SweepStopping { sweep, counts },
+            Course::Cancelled => Notice::SweepCancelled { sweep, counts },
         });
     }
 

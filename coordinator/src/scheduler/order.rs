@@ -23,18 +23,18 @@ pub enum Serve {
 }
 
 impl Serve {
-    /// Whether this sweep's runs may be leased.
+    /// Whether this sweep's runs may be leased, and what it wants is part of a lease.
     pub fn serves(&self, entry: &SweepEntry) -> bool {
-        entry.is_active() && self.counts(entry)
+        entry.is_active() && self.keeps(entry)
     }
 
-    /// Whether what this sweep wants is part of a lease.
-    pub fn counts(&self, entry: &SweepEntry) -> bool {
+    /// Whether a lease on a run that this sweep wants goes on: also while the sweep is paused or stopping.
+    pub fn keeps(&self, entry: &SweepEntry) -> bool {
         let named = match self {
             Self::All => true,
             Self::Only(name) => entry.sweep.name() == name,
         };
-        named && !entry.cancelled
+        named && !entry.is_cancelled()
     }
 }
 

@@ -8,12 +8,14 @@ use slalom_common::outcome::Milestone;
 use slalom_common::run::Run;
 use slalom_common::sweep::{Policy, Sweep};
 
+use super::event::Steering;
+
 /// One thing that happened. Stored in the order in which the ledger applied them.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Record {
     /// A sweep was taken on, whole.
     SweepSubmitted(Box<Sweep>),
-    /// A sweep was submitted again: its policy is this one from now on, and it is active.
+    /// A sweep was submitted again: its policy is this one from now on, and it is active if it was cancelled.
     SweepResubmitted {
         /// Which.
         sweep: SweepName,
@@ -24,6 +26,13 @@ pub enum Record {
     SweepCancelled {
         /// Which.
         sweep: SweepName,
+    },
+    /// A person paused, stopped or resumed a sweep that was not over.
+    SweepSteered {
+        /// Which.
+        sweep: SweepName,
+        /// What was asked.
+        steering: Steering,
     },
     /// Leases granted to one incarnation together, numbered from `first` without a gap.
     RunsLeased {
@@ -76,6 +85,13 @@ pub enum Record {
         refused_lease: LeaseId,
         /// What is refused.
         refused: Answer,
+    },
+    /// A person drained a worker: these processes of it get no more leases, and are told to leave.
+    WorkerDrained {
+        /// Its name.
+        worker: WorkerName,
+        /// Its processes at that time that had not been drained before.
+        incarnations: Vec<Incarnation>,
     },
     /// A person gave failed runs fresh attempts.
     RunsRetried {

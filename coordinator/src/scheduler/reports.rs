@@ -1,14 +1,15 @@
 //! What workers report: answers, ends of leases, checkpoints; and how an end that nobody reports is recorded.
 
-use slalom_common::answer::RunState;
+use slalom_common::answer::{RunState, SweepState};
 use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunId, RunKey};
 use slalom_common::message::{CheckpointName, CoordinatorMessage, LeaseEnd, Report};
 use slalom_common::outcome::Milestone;
 
 use super::Scheduler;
 use super::effect::{Effect, Effects, Notice, Requeue};
-use super::ledger::LeaseEntry;
 use super::ledger::run::Verdict;
+use super::ledger::sweep::Course;
+use super::ledger::{LeaseEntry, SweepIndex};
 use super::record::{Answer, End, Record};
 
 impl Scheduler {
@@ -191,7 +192,7 @@ impl Scheduler {
     /// Ends the lease of a run that nobody wants any more: cancelled, or answered under another lease.
     pub(super) fn drop_unwanted(&mut self, run: RunId, effects: &mut Effects) {
         let Some(lease) = self.ledger.run(run).lease else { return };
-        if self.ledger.is_wanted(run, |entry| self.settings.serve.counts(entry)) {
+        if self.ledger.is_wanted(run, |entry| self.settings.serve.keeps(entry)) {
             return;
         }
         let (incarnation, _) = self.ledger.holder(self.ledger.lease(lease).expect("it is in force"));
@@ -230,10 +231,18 @@ impl Scheduler {
             End::Expired { .. } => Requeue::WorkerLost,
             End::Absent | End::Cancelled => Requeue::Absent,
         };
+        let views = self.ledger.run(entry.run).views().map(|(sweep, _, _)| sweep);
+        let stopping: Vec<SweepIndex> =
+            views.filter(|&sweep| self.ledger.sweep(sweep).course == Course::Stopping).collect();
         let transitions = self.record(Record::LeaseEnded { lease, milestones, end }, effects);
         for transition in transitions.iter().filter(|one| one.to == RunState::Waiting) {
             let run = self.named(transition.sweep, transition.number, transition.run);
             effects.announce(Notice::RunRequeued { run, worker: worker.clone(), lease, why });
+        }
+        for sweep in stopping {
+            if self.ledger.sweep(sweep).state() == SweepState::Paused {
+                self.announce_course(sweep, effects);
+            }
         }
     }
 }

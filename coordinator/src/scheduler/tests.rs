@@ -22,6 +22,8 @@ use super::event::{RequestId, Saying, StreamId};
 use super::grants::{GRANT_LEASES_MAX, GRANT_STEPS_MAX, send_grants};
 use super::*;
 
+mod steering;
+
 const LEASE: Duration = Duration::from_secs(30);
 
 fn settings() -> Settings {
@@ -104,7 +106,10 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) -> Effects {
+        let before = self.scheduler.ledger().clone();
         let effects = self.scheduler.handle(self.now, event);
+        invariants::check_grants(&before, &effects.records)
+            .expect("no lease is granted that nobody asks for");
         self.records.extend(effects.records.clone());
         invariants::check(&self.scheduler).expect("no invariant is broken");
         effects

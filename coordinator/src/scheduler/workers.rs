@@ -7,7 +7,7 @@ use slalom_common::moment::Moment;
 use super::Scheduler;
 use super::effect::{Effect, Effects, Leaving, Notice};
 use super::event::{Saying, StreamId};
-use super::fleet::Worker;
+use super::fleet::{Readiness, Worker};
 use super::grants::send_grants;
 use super::record::End;
 
@@ -73,6 +73,9 @@ impl Scheduler {
         let held = if forget { LeasesHeld::default() } else { hello.held.clone() };
         worker.hello = Some(hello);
         effects.after_commit.push(Effect::Send { stream, message: CoordinatorMessage::Welcome(welcome) });
+        if self.ledger.is_drained(incarnation) {
+            self.tell_to_drain(incarnation, effects);
+        }
         if forget {
             let forgotten: Vec<LeaseId> = self.fleet[&incarnation].leases.keys().copied().collect();
             for lease in forgotten {
@@ -90,13 +93,28 @@ impl Scheduler {
             || hello.held.received_max >= Some(self.ledger.next_lease())
     }
 
-    /// Sends the recorded leases that the worker never received: their grant was lost with a stream.
-    fn grant_again(&self, incarnation: Incarnation, received_max: Option<LeaseId>, effects: &mut Effects) {
+    /// Sends the recorded leases that the worker never received: their grant was lost with a stream. Those that only a paused
+    /// sweep would want by now, or whose worker is to leave, end here: to send them would begin what is to wait.
+    fn grant_again(
+        &mut self,
+        incarnation: Incarnation,
+        received_max: Option<LeaseId>,
+        effects: &mut Effects,
+    ) {
         let worker = &self.fleet[&incarnation];
-        let lost = worker.leases.keys().filter(|&&lease| Some(lease) > received_max);
-        let leases: Vec<Lease> = lost.map(|&lease| self.lease_message(lease)).collect();
-        if let Some(stream) = worker.stream {
+        let (stream, takes_leases) = (worker.stream, worker.takes_leases());
+        let lost: Vec<LeaseId> =
+            worker.leases.keys().copied().filter(|&lease| Some(lease) > received_max).collect();
+        let (wanted, unwanted): (Vec<LeaseId>, Vec<LeaseId>) = lost.into_iter().partition(|&lease| {
+            let run = self.ledger.lease(lease).expect("held leases were granted").run;
+            takes_leases && self.ledger.is_wanted(run, |entry| self.settings.serve.serves(entry))
+        });
+        let leases: Vec<Lease> = wanted.into_iter().map(|lease| self.lease_message(lease)).collect();
+        if let Some(stream) = stream {
             send_grants(stream, leases, effects);
+        }
+        for lease in unwanted {
+            self.end_lease(lease, Vec::new(), End::Absent, effects);
         }
     }
 
@@ -131,7 +149,7 @@ impl Scheduler {
         };
         worker.stream = None;
         // Others may come back within the lease time: a broken connection is no departure.
-        if worker.draining && worker.leases.is_empty() {
+        if worker.readiness == Readiness::Draining && worker.leases.is_empty() {
             let worker = self.fleet.remove(&incarnation).expect("it was just found");
             effects.announce(Notice::WorkerLeft { worker: worker.name, why: Leaving::Drained });
         }
@@ -169,11 +187,22 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         let worker = self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
-        worker.draining = true;
+        worker.readiness = Readiness::Draining;
         let on_their_way: Vec<LeaseId> =
             worker.leases.keys().copied().filter(|&lease| Some(lease) > received_max).collect();
         for lease in on_their_way {
             self.end_lease(lease, Vec::new(), End::Absent, effects);
+        }
+    }
+
+    /// Asks a worker to hand back what it holds and leave, and gives it nothing from now on.
+    pub(super) fn tell_to_drain(&mut self, incarnation: Incarnation, effects: &mut Effects) {
+        let Some(worker) = self.fleet.get_mut(&incarnation) else { return };
+        if worker.readiness == Readiness::Ready {
+            worker.readiness = Readiness::ToldToDrain;
+        }
+        if let Some(stream) = worker.stream {
+            effects.after_commit.push(Effect::Send { stream, message: CoordinatorMessage::Drain });
         }
     }
 

@@ -8,7 +8,7 @@ use slalom_common::answer::{Preview, SweepStatus};
 use slalom_common::id::SweepName;
 use slalom_common::sweep::Sweep;
 use slalom_common::trials;
-use slalom_common::wire::sweep_service::{RunsWanted, sweep_name, watch_interval};
+use slalom_common::wire::sweep_service::{RunsWanted, sweep_name, watch_interval, worker_name};
 use slalom_common::wire::{self, WireError};
 use slalom_proto::v1;
 use slalom_proto::v1::sweep_service_server::SweepService;
@@ -21,6 +21,7 @@ use super::{Service, bytes, status};
 use crate::driver::Stopped;
 use crate::scheduler::Scheduler;
 use crate::scheduler::effect::Reply;
+use crate::scheduler::event::Steering;
 use crate::scheduler::ledger::SweepIndex;
 
 /// Rows asked of the driver at once.
@@ -156,11 +157,56 @@ impl SweepService for Service {
         }
     }
 
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        let name = named("PauseRequest.sweep", &request.into_inner().sweep)?;
+        let status = Some(self.steer(name, Steering::Pause).await?.to_wire());
+        Ok(Response::new(v1::PauseResponse { status }))
+    }
+
+    async fn stop(&self, request: Request<v1::StopRequest>) -> Result<Response<v1::StopResponse>, Status> {
+        let name = named("StopRequest.sweep", &request.into_inner().sweep)?;
+        let status = Some(self.steer(name, Steering::Stop).await?.to_wire());
+        Ok(Response::new(v1::StopResponse { status }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        let name = named("ResumeRequest.sweep", &request.into_inner().sweep)?;
+        let status = Some(self.steer(name, Steering::Resume).await?.to_wire());
+        Ok(Response::new(v1::ResumeResponse { status }))
+    }
+
     async fn retry(&self, request: Request<v1::RetryRequest>) -> Result<Response<v1::RetryResponse>, Status> {
         let name = named("RetryRequest.sweep", &request.into_inner().sweep)?;
         match self.driver.retry(name.clone()).await.map_err(status::of_stopped)? {
             Reply::Retried { runs } => Ok(Response::new(v1::RetryResponse { runs })),
             other => Err(refused(other, &name, None)),
+        }
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        let name = worker_name("DrainRequest.worker", &request.into_inner().worker);
+        let name = name.map_err(|error| status::of_wire(&error))?;
+        match self.driver.drain(name.clone()).await.map_err(status::of_stopped)? {
+            Reply::Draining { worker } => {
+                let rows = self.driver.read(Scheduler::worker_rows).await.map_err(status::of_stopped)?;
+                let named = rows.iter().filter(|row| row.worker == worker);
+                let workers = named.map(slalom_common::answer::WorkerRow::to_wire).collect();
+                Ok(Response::new(v1::DrainResponse { workers }))
+            }
+            Reply::NoSuchWorker { known } => Err(status::no_such_worker(&name, &known)),
+            Reply::KeepsItsWorker { only } => Err(status::keeps_its_worker(&only)),
+            // The scheduler answers each call by its own replies.
+            Reply::Submitted { .. }
+            | Reply::NameTaken { .. }
+            | Reply::OtherNumerics { .. }
+            | Reply::TakesNoOther { .. }
+            | Reply::Cancelled { .. }
+            | Reply::Steered { .. }
+            | Reply::Retried { .. }
+            | Reply::NoSuchSweep { .. } => Err(status::defect()),
         }
     }
 
@@ -208,6 +254,13 @@ impl Service {
         let sweep = self.find(name).await?;
         let status = self.driver.read(move |scheduler, now| scheduler.status(now, sweep));
         status.await.map_err(status::of_stopped)
+    }
+
+    async fn steer(&self, name: SweepName, steering: Steering) -> Result<SweepStatus, Status> {
+        match self.driver.steer(name.clone(), steering).await.map_err(status::of_stopped)? {
+            Reply::Steered { sweep } => self.status(&sweep).await,
+            other => Err(refused(other, &name, None)),
+        }
     }
 
     async fn formula(&self, sweep: SweepIndex) -> Result<Sweep, Status> {
@@ -347,6 +400,10 @@ fn refused(reply: Reply, asked: &SweepName, given: Option<&Sweep>) -> Status {
         (
             Reply::Submitted { .. }
             | Reply::Cancelled { .. }
+            | Reply::Steered { .. }
+            | Reply::Draining { .. }
+            | Reply::KeepsItsWorker { .. }
+            | Reply::NoSuchWorker { .. }
             | Reply::Retried { .. }
             | Reply::NameTaken { .. },
             _,

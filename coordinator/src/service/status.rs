@@ -9,7 +9,7 @@ use slalom_common::chain::Chain;
 use slalom_common::corpus::alphabet::AlphabetError;
 use slalom_common::difference::differences;
 use slalom_common::filter::EvalError;
-use slalom_common::id::{ContentHash, NumericsVersion, SweepName};
+use slalom_common::id::{ContentHash, NumericsVersion, SweepName, WorkerName};
 use slalom_common::nearest::by_nearness;
 use slalom_common::sweep::Sweep;
 use slalom_common::wire::WireError;
@@ -82,12 +82,21 @@ pub(super) fn not_reading() -> Status {
 
 /// A name without a sweep, and the names there are, the nearest first.
 pub(super) fn no_such_sweep(name: &SweepName, known: &[SweepName]) -> Status {
-    let nearest = by_nearness(name.as_str(), known.iter().map(SweepName::as_str));
+    nobody_called("sweep", name.as_str(), known.iter().map(SweepName::as_str))
+}
+
+/// A name without a worker, and the names there are, the nearest first.
+pub(super) fn no_such_worker(name: &WorkerName, known: &[WorkerName]) -> Status {
+    nobody_called("worker", name.as_str(), known.iter().map(WorkerName::as_str))
+}
+
+fn nobody_called<'a>(what: &str, name: &'a str, known: impl Iterator<Item = &'a str>) -> Status {
+    let nearest = by_nearness(name, known);
     let message = match (nearest.len(), &nearest[..nearest.len().min(NAMES_MAX)]) {
-        (0, _) => format!("no sweep is called `{name}`: there is none yet"),
-        (1..=NAMES_MAX, shown) => format!("no sweep is called `{name}`: there is {}", quoted(shown)),
+        (0, _) => format!("no {what} is called `{name}`: there is none yet"),
+        (1..=NAMES_MAX, shown) => format!("no {what} is called `{name}`: there is {}", quoted(shown)),
         (all, shown) => {
-            format!("no sweep is called `{name}`: there is {} and {} more", quoted(shown), all - shown.len())
+            format!("no {what} is called `{name}`: there is {} and {} more", quoted(shown), all - shown.len())
         }
     };
     Status::not_found(shortened(message))
@@ -118,6 +127,13 @@ pub(super) fn other_numerics(wanted: NumericsVersion, ours: NumericsVersion) -> 
 /// A coordinator that serves one sweep.
 pub(super) fn takes_no_other(only: &SweepName) -> Status {
     Status::unimplemented(format!("this is `slalom run` of `{only}`, which takes no other sweep"))
+}
+
+/// A worker that its own process decides about.
+pub(super) fn keeps_its_worker(only: &SweepName) -> Status {
+    Status::failed_precondition(format!(
+        "this is `slalom run` of `{only}`: Ctrl-C there stores what its worker trains and ends both"
+    ))
 }
 
 /// A sweep whose corpus was not put here first.

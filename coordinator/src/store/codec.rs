@@ -14,6 +14,7 @@ use slalom_proto::store::v1::record::Record as Body;
 use slalom_proto::store::v1::{self as stored, answer, lease_over};
 use slalom_proto::v1;
 
+use crate::scheduler::event::Steering;
 use crate::scheduler::record::{Answer, End, Grant, Record};
 
 /// Why bytes with the right checksum are no record: another build wrote them.
@@ -51,6 +52,10 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
         Record::SweepCancelled { sweep } => {
             Body::SweepCancelled(stored::SweepCancelled { sweep: sweep.as_str().to_owned() })
         }
+        Record::SweepSteered { sweep, steering } => Body::SweepSteered(stored::SweepSteered {
+            sweep: sweep.as_str().to_owned(),
+            steering: steering_to_stored(*steering) as i32,
+        }),
         Record::RunsLeased { incarnation, worker, first, grants } => Body::RunsLeased(stored::RunsLeased {
             incarnation: incarnation.bits().to_be_bytes().to_vec(),
             worker: worker.as_str().to_owned(),
@@ -84,6 +89,10 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
                 refused: Some(answer_to_stored(*refused)),
             })
         }
+        Record::WorkerDrained { worker, incarnations } => Body::WorkerDrained(stored::WorkerDrained {
+            worker: worker.as_str().to_owned(),
+            incarnations: incarnations.iter().map(|one| one.bits().to_be_bytes().to_vec()).collect(),
+        }),
         Record::RunsRetried { runs } => Body::RunsRetried(stored::RunsRetried {
             runs: runs.iter().map(|run| run.bytes().to_vec()).collect(),
         }),
@@ -105,6 +114,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
         Body::SweepCancelled(stored::SweepCancelled { sweep }) => {
             Record::SweepCancelled { sweep: sweep_name("SweepCancelled.sweep", &sweep)? }
         }
+        Body::SweepSteered(stored::SweepSteered { sweep, steering }) => Record::SweepSteered {
+            sweep: sweep_name("SweepSteered.sweep", &sweep)?,
+            steering: steering_from_stored(steering)?,
+        },
         Body::RunsLeased(stored::RunsLeased { incarnation, worker, first, grants }) => Record::RunsLeased {
             incarnation: Incarnation::new(u128::from_be_bytes(bytes_of(
                 "RunsLeased.incarnation",
@@ -142,11 +155,41 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
                 refused: answer_from_stored("ConflictFound.refused", refused)?,
             }
         }
+        Body::WorkerDrained(stored::WorkerDrained { worker, incarnations }) => {
+            let field = "WorkerDrained.incarnations";
+            let incarnation =
+                |one: &Vec<u8>| Ok(Incarnation::new(u128::from_be_bytes(bytes_of(field, one)?)));
+            Record::WorkerDrained {
+                worker: worker
+                    .parse()
+                    .map_err(|source| WireError::Name { field: "WorkerDrained.worker", source })?,
+                incarnations: incarnations.iter().map(incarnation).collect::<Result<_, WireError>>()?,
+            }
+        }
         Body::RunsRetried(stored::RunsRetried { runs }) => {
             let key = |run: &Vec<u8>| Ok(RunKey::new(bytes_of("RunsRetried.runs", run)?));
             Record::RunsRetried { runs: runs.iter().map(key).collect::<Result<_, WireError>>()? }
         }
     })
+}
+
+fn steering_to_stored(steering: Steering) -> stored::Steering {
+    match steering {
+        Steering::Pause => stored::Steering::Pause,
+        Steering::Stop => stored::Steering::Stop,
+        Steering::Resume => stored::Steering::Resume,
+    }
+}
+
+fn steering_from_stored(steering: i32) -> Result<Steering, WireError> {
+    match stored::Steering::try_from(steering) {
+        Ok(stored::Steering::Pause) => Ok(Steering::Pause),
+        Ok(stored::Steering::Stop) => Ok(Steering::Stop),
+        Ok(stored::Steering::Resume) => Ok(Steering::Resume),
+        Ok(stored::Steering::Unspecified) | Err(_) => {
+            Err(WireError::NotInEnum { field: "SweepSteered.steering", value: steering })
+        }
+    }
 }
 
 fn grant_to_stored(grant: &Grant) -> stored::Grant {

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use slalom_common::id::{LeaseId, RunKey, StoreId, SweepName};
 
+use crate::scheduler::event::Steering;
 use crate::scheduler::record::{End, Record};
 pub use codec::BodyError;
 
@@ -234,6 +235,11 @@ impl Record {
             Self::SweepSubmitted(_) => "sweep submitted",
             Self::SweepResubmitted { .. } => "sweep resubmitted",
             Self::SweepCancelled { .. } => "sweep cancelled",
+            Self::SweepSteered { steering, .. } => match steering {
+                Steering::Pause => "sweep paused",
+                Steering::Stop => "sweep stopped",
+                Steering::Resume => "sweep resumed",
+            },
             Self::RunsLeased { .. } => "runs leased",
             Self::MilestoneReached { .. } => "milestone reached",
             Self::LeaseEnded { end, .. } => match end {
@@ -246,6 +252,7 @@ impl Record {
             Self::CheckpointKept { .. } => "checkpoint kept",
             Self::ConflictFound { .. } => "conflict found",
             Self::RunsRetried { .. } => "runs retried",
+            Self::WorkerDrained { .. } => "worker drained",
         }
     }
 
@@ -253,14 +260,17 @@ impl Record {
     fn sweep(&self) -> Option<&SweepName> {
         match self {
             Self::SweepSubmitted(sweep) => Some(sweep.name()),
-            Self::SweepResubmitted { sweep, .. } | Self::SweepCancelled { sweep } => Some(sweep),
+            Self::SweepResubmitted { sweep, .. }
+            | Self::SweepCancelled { sweep }
+            | Self::SweepSteered { sweep, .. } => Some(sweep),
             Self::RunsLeased { .. }
             | Self::MilestoneReached { .. }
             | Self::LeaseEnded { .. }
             | Self::DivergenceReached { .. }
             | Self::CheckpointKept { .. }
             | Self::ConflictFound { .. }
-            | Self::RunsRetried { .. } => None,
+            | Self::RunsRetried { .. }
+            | Self::WorkerDrained { .. } => None,
         }
     }
 
@@ -275,8 +285,10 @@ impl Record {
             Self::SweepSubmitted(_)
             | Self::SweepResubmitted { .. }
             | Self::SweepCancelled { .. }
+            | Self::SweepSteered { .. }
             | Self::RunsLeased { .. }
-            | Self::RunsRetried { .. } => None,
+            | Self::RunsRetried { .. }
+            | Self::WorkerDrained { .. } => None,
         }
     }
 
@@ -291,11 +303,13 @@ impl Record {
             Self::SweepSubmitted(_)
             | Self::SweepResubmitted { .. }
             | Self::SweepCancelled { .. }
+            | Self::SweepSteered { .. }
             | Self::MilestoneReached { .. }
             | Self::LeaseEnded { .. }
             | Self::DivergenceReached { .. }
             | Self::CheckpointKept { .. }
-            | Self::ConflictFound { .. } => Vec::new(),
+            | Self::ConflictFound { .. }
+            | Self::WorkerDrained { .. } => Vec::new(),
         }
     }
 }

@@ -21,6 +21,7 @@ use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
 use super::memory::MemoryStore;
 use super::sqlite::SqliteStore;
 use super::{Stamped, Store};
+use crate::scheduler::event::Steering;
 use crate::scheduler::record::{Answer, End, Grant, Record};
 
 /// A store, and how to close it and open it again.
@@ -237,6 +238,10 @@ pub(super) fn one_of_each() -> Vec<Record> {
         },
         Record::RunsRetried { runs: vec![run(0).key(), run(1).key()] },
     ];
+    let incarnations = vec![Incarnation::new(3), Incarnation::new(u128::MAX - 5)];
+    records.push(Record::WorkerDrained { worker: worker("hill-3"), incarnations });
+    let steered = |steering| Record::SweepSteered { sweep: "ski-slope".parse().expect("a name"), steering };
+    records.extend([Steering::Pause, Steering::Stop, Steering::Resume].map(steered));
     let failed =
         |reason| End::Reported(LeaseEnd::Failed { reason, detail: "two words,\n\tand a line".to_owned() });
     let mut ends = vec![
@@ -256,6 +261,7 @@ pub(super) fn one_of_each() -> Vec<Record> {
 
 fn any_record() -> impl Strategy<Value = Record> {
     let name = "[a-z0-9][a-z0-9._-]{0,62}";
+    let steering = prop_oneof![Just(Steering::Pause), Just(Steering::Stop), Just(Steering::Resume)];
     let sweep_name = name.prop_map(|name| name.parse::<SweepName>().expect("by its grammar"));
     let worker = name.prop_map(|name| name.parse::<WorkerName>().expect("by its grammar"));
     // Numbers that a store would reach in a million years.
@@ -274,7 +280,8 @@ fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
         any_sweep().prop_map(|sweep| Record::SweepSubmitted(Box::new(sweep))),
         (sweep_name.clone(), policy).prop_map(|(sweep, policy)| Record::SweepResubmitted { sweep, policy }),
-        sweep_name.prop_map(|sweep| Record::SweepCancelled { sweep }),
+        sweep_name.clone().prop_map(|sweep| Record::SweepCancelled { sweep }),
+        (sweep_name, steering).prop_map(|(sweep, steering)| Record::SweepSteered { sweep, steering }),
         (any::<u128>(), worker, lease.clone(), grants).prop_map(|(bits, worker, first, grants)| {
             Record::RunsLeased { incarnation: Incarnation::new(bits), worker, first, grants }
         }),

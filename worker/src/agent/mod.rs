@@ -250,6 +250,9 @@ impl Agent {
                     let unacknowledged = self.session.unacknowledged_count() as u64;
                     log::work_forgotten(coordinator, self.session.held_count() as u64, unacknowledged);
                 }
+                if let (CoordinatorMessage::Drain, false) = (&message, self.session.is_draining()) {
+                    log::drain_begun(self.session.held_count() as u64);
+                }
                 self.tell(Event::Received(message));
                 if self.session.is_live() && !was_live {
                     self.welcomed = Some(Instant::now());

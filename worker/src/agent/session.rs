@@ -282,6 +282,11 @@ impl Session {
         matches!(self.stream, Stream::Live { .. })
     }
 
+    /// Whether it takes no more leases.
+    pub fn is_draining(&self) -> bool {
+        self.life != Life::Serving
+    }
+
     /// Leases held: waiting, training, or ended and not acknowledged.
     pub fn held_count(&self) -> usize {
         self.held.len()

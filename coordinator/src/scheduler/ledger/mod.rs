@@ -19,7 +19,7 @@ use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
 
 use self::run::{Kept, RunEntry, Verdict, View};
-use self::sweep::SweepEntry;
+use self::sweep::{Course, SweepEntry};
 use super::record::{End, Grant, Record};
 
 /// A sweep's place in the ledger.
@@ -61,6 +61,8 @@ pub struct Ledger {
     holders: Vec<(Incarnation, WorkerName)>,
     sweeps: Vec<SweepEntry>,
     by_name: BTreeMap<SweepName, SweepIndex>,
+    /// Processes that a person has drained, which may not have heard of it yet.
+    drained: BTreeMap<Incarnation, WorkerName>,
 }
 
 impl Ledger {
@@ -126,6 +128,16 @@ impl Ledger {
         self.sweeps.iter().enumerate().map(|(index, entry)| (SweepIndex(index as u32), entry))
     }
 
+    /// Whether a person has drained this process.
+    pub fn is_drained(&self, incarnation: Incarnation) -> bool {
+        self.drained.contains_key(&incarnation)
+    }
+
+    /// Whether a person has drained a process of this name.
+    pub fn has_drained(&self, worker: &WorkerName) -> bool {
+        self.drained.values().any(|drained| drained == worker)
+    }
+
     /// The steps of `run` that some sweep that counts wants and that have no answer, ascending, each once.
     pub fn wanted(&self, run: &Run, counts: impl Fn(&SweepEntry) -> bool) -> Vec<Step> {
         let at = Coordinates { shape: run.shape, seed: run.seed };
@@ -163,7 +175,7 @@ impl Ledger {
     /// The policies of the sweeps that are not cancelled and hold this run.
     pub fn policies(&self, run: RunId) -> impl Iterator<Item = slalom_common::sweep::Policy> + '_ {
         let entries = self.run(run).views.iter().map(|view| self.sweep(view.sweep));
-        entries.filter(|entry| !entry.cancelled).map(|entry| entry.sweep.policy())
+        entries.filter(|entry| !entry.is_cancelled()).map(|entry| entry.sweep.policy())
     }
 
     /// Makes `record` true. The only way in which anything here changes.
@@ -178,13 +190,20 @@ impl Ledger {
                 let index = self.by_name[sweep];
                 let entry = &mut self.sweeps[index.0 as usize];
                 entry.sweep = entry.sweep.with_policy(*policy);
-                entry.cancelled = false;
-                self.refresh_sweep(index, &mut transitions);
+                if entry.is_cancelled() {
+                    entry.course = Course::Active;
+                    self.refresh_sweep(index, &mut transitions);
+                }
             }
             Record::SweepCancelled { sweep } => {
                 let index = self.by_name[sweep];
-                self.sweeps[index.0 as usize].cancelled = true;
+                self.sweeps[index.0 as usize].course = Course::Cancelled;
                 self.refresh_sweep(index, &mut transitions);
+            }
+            Record::SweepSteered { sweep, steering } => {
+                let index = self.by_name[sweep];
+                let entry = &mut self.sweeps[index.0 as usize];
+                entry.course = entry.steered(*steering);
             }
             Record::RunsLeased { incarnation, worker, first, grants } => {
                 assert_eq!(*first, self.next_lease(), "lease numbers have no gap");
@@ -217,6 +236,7 @@ impl Ledger {
                 }
                 self.end_lease(run, *lease, end);
                 self.refresh(run, &mut transitions);
+                self.pause_if_stopped(run);
             }
             Record::CheckpointKept { lease, checkpoint } => {
                 let run = self.leased_run(*lease);
@@ -230,6 +250,9 @@ impl Ledger {
             Record::ConflictFound { refused_lease, refused, .. } => {
                 let run = self.leased_run(*refused_lease);
                 self.runs[run.number() as usize].refuse(*refused_lease, *refused);
+            }
+            Record::WorkerDrained { worker, incarnations } => {
+                self.drained.extend(incarnations.iter().map(|&incarnation| (incarnation, worker.clone())));
             }
             Record::RunsRetried { runs } => {
                 for key in runs {
@@ -289,7 +312,7 @@ impl Ledger {
         let entry = &mut self.sweeps[sweep.0 as usize];
         entry.runs.insert(number, run);
         // Until now it was counted with the runs that nobody has touched.
-        let state = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        let state = entry.untouched();
         let view = View { sweep, number, state, missing: 0, trials_done: 0, trials_diverged: 0 };
         self.runs[run.number() as usize].views.push(view);
         self.recount(run);
@@ -417,7 +440,7 @@ impl Ledger {
             let to = match (view.missing, view.trials_diverged) {
                 (0, 0) => RunState::Done,
                 (0, _) => RunState::Diverged,
-                _ if of.cancelled => RunState::Cancelled,
+                _ if of.is_cancelled() => RunState::Cancelled,
                 _ if entry.given_up => RunState::Failed,
                 _ if entry.lease.is_some() => RunState::Running,
                 _ => RunState::Waiting,
@@ -437,12 +460,22 @@ impl Ledger {
         }
     }
 
+    /// A stopping sweep is paused when its last lease ends; it may have been one on `run`.
+    fn pause_if_stopped(&mut self, run: RunId) {
+        for view in &self.runs[run.number() as usize].views {
+            let of = &mut self.sweeps[view.sweep.0 as usize];
+            if of.course == Course::Stopping && of.counts.of(RunState::Running) == 0 {
+                of.course = Course::Paused;
+            }
+        }
+    }
+
     /// Brings every run of a sweep up to date after the sweep itself changed.
     fn refresh_sweep(&mut self, sweep: SweepIndex, transitions: &mut Vec<Transition>) {
         let entry = &mut self.sweeps[sweep.0 as usize];
         let known: Vec<RunId> = entry.runs.values().copied().collect();
         let untouched = entry.sweep.size().runs - known.len() as u64;
-        let state = if entry.cancelled { RunState::Cancelled } else { RunState::Waiting };
+        let state = entry.untouched();
         let mut counts = Counts::default();
         counts.add(state, untouched);
         for run in &known {
