@@ -12,7 +12,7 @@ use crate::trainer::TrainerError;
 /// The study's middle shape, by whose predicted time people compare workers.
 const SHAPE: Shape = Shape { nodes: 64, batch_size: 64, unrollings: 10 };
 /// What the measuring may take, but for the last step begun in it: little beside a sweep of seconds.
-const TIME: Duration = Duration::from_millis(200);
+const TIME: Duration = Duration::from_millis(100);
 
 /// What was measured.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -25,7 +25,7 @@ pub struct Speed {
     pub gflops: f64,
 }
 
-/// Trains small shapes on a made-up text for a fifth of a second and fits what a slot takes for any.
+/// Trains small shapes on a made-up text for a tenth of a second and fits what a slot takes for any.
 ///
 /// # Errors
 /// If not even these small models fit into memory.
