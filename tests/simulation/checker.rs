@@ -17,6 +17,7 @@ use slalom_coordinator::scheduler::{Scheduler, invariants};
 use slalom_worker::agent::session::WINDOW;
 
 use crate::people::Ask;
+use crate::tally::Tally;
 use crate::trainer::truth;
 
 /// Lost workers in a row, and fruitless leases, that fail a run (I8).
@@ -120,71 +121,6 @@ impl Doings {
     }
 }
 
-/// How often what the storms are for has come about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) leases: u64,
-    pub(crate) expired: u64,
-    pub(crate) absent: u64,
-    pub(crate) handed_back: u64,
-    pub(crate) failures: u64,
-    pub(crate) given_up: u64,
-    pub(crate) resumed: u64,
-    /// Answers under leases that were over.
-    pub(crate) stale_answers: u64,
-    pub(crate) conflicts: u64,
-    /// Sessions that were told to forget what another life of the store had granted.
-    pub(crate) forgotten: u64,
-    /// The most reports of one worker that waited for their acknowledgement.
-    pub(crate) unacknowledged_max: u64,
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
-        let Self { stale_answers, conflicts, forgotten, unacknowledged_max, .. } = self;
-        write!(
-            f,
-            "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
-             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, at most \
-             {unacknowledged_max} reports of a worker under way"
-        )
-    }
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.leases += other.leases;
-        self.expired += other.expired;
-        self.absent += other.absent;
-        self.handed_back += other.handed_back;
-        self.failures += other.failures;
-        self.given_up += other.given_up;
-        self.resumed += other.resumed;
-        self.stale_answers += other.stale_answers;
-        self.conflicts += other.conflicts;
-        self.forgotten += other.forgotten;
-        self.unacknowledged_max = self.unacknowledged_max.max(other.unacknowledged_max);
-    }
-
-    /// What has never come about.
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
-        let counts = [
-            ("leases", self.leases),
-            ("expired leases", self.expired),
-            ("absent leases", self.absent),
-            ("leases handed back", self.handed_back),
-            ("failures", self.failures),
-            ("runs given up", self.given_up),
-            ("resumed runs", self.resumed),
-            ("answers under stale leases", self.stale_answers),
-            ("conflicts", self.conflicts),
-            ("sessions that forget", self.forgotten),
-        ];
-        counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) tally: Tally,
@@ -216,9 +152,10 @@ impl Checker {
     pub(crate) fn new(lease_time: Duration, max_attempts: u32) -> Self {
         Self { lease_time, max_attempts, ..Self::default() }
     }
+}
 
-    // What happens to be seen.
-
+/// What is seen of processes and people.
+impl Checker {
     pub(crate) fn on_coordinator_began(&mut self, now: Moment) {
         self.began = now;
         self.heard.clear();
@@ -332,9 +269,10 @@ impl Checker {
     pub(crate) fn on_checkpoint_said(&mut self, incarnation: Incarnation, lease: LeaseId, step: Step) {
         self.workers.entry(incarnation).or_default().stored.insert((lease, step));
     }
+}
 
-    // What is durable.
-
+/// What is durable.
+impl Checker {
     pub(crate) fn on_committed(
         &mut self,
         now: Moment,
@@ -602,9 +540,10 @@ impl Checker {
             format!("the divergence of the run of lease {lease} was recorded twice")
         })
     }
+}
 
-    // What leaves the coordinator.
-
+/// What leaves the coordinator.
+impl Checker {
     pub(crate) fn on_sent_down(&mut self, incarnation: Incarnation, message: &CoordinatorMessage) -> Checked {
         match message {
             CoordinatorMessage::Welcome(welcome) => match welcome.acknowledged {
@@ -709,9 +648,10 @@ impl Checker {
         };
         hold(is_durable, "I2", || format!("{ask} was answered {reply:?}"))
     }
+}
 
-    // What the coordinator believes once all that it knows is durable.
-
+/// What the coordinator believes once all that it knows is durable, and what it tells.
+impl Checker {
     pub(crate) fn on_state(&mut self, scheduler: &Scheduler) -> Checked {
         self.states_seen += 1;
         let wanted = |book: &Book| book.runs.iter().map(|run| run.wanted.len()).sum::<usize>();

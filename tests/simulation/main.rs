@@ -13,6 +13,7 @@ mod network;
 mod people;
 mod planted;
 mod slot;
+mod tally;
 mod trainer;
 mod worker;
 mod world;

@@ -12,7 +12,7 @@ use slalom_common::moment::Moment;
 use slalom_coordinator::store::memory::MemoryStore;
 use slalom_worker::agent::session::{SlotId, SlotNews};
 
-use crate::checker::{Checked, Checker, Tally, Violation};
+use crate::checker::{Checked, Checker, Violation};
 use crate::coordinator::{self, Coordinator, LEASE};
 use crate::dice::Dice;
 use crate::disk::{Disk, Health};
@@ -22,6 +22,7 @@ use crate::network::{Carried, ConnectionId, Network, Way};
 use crate::people::{Ask, Call, CallId, People};
 use crate::planted::Bug;
 use crate::slot::Upload;
+use crate::tally::Tally;
 use crate::worker::{Host, ProcessId, WorkerIndex};
 
 /// Own failures that fail a run.
@@ -424,9 +425,10 @@ impl World {
             self.network.forget(connection);
         }
     }
+}
 
-    // People.
-
+/// What people do.
+impl World {
     fn ask_after(&mut self, after: Duration, ask: Ask) {
         let call = CallId(self.people.calls.len());
         self.checker.on_asked(ask.clone());
@@ -461,9 +463,10 @@ impl World {
             _ => 1,
         }
     }
+}
 
-    // Phases.
-
+/// The storm, the calm, and what is left.
+impl World {
     pub(crate) fn is_calm(&self) -> bool {
         self.phase != Phase::Storm
     }
@@ -557,9 +560,10 @@ impl World {
             found: format!("leases {in_force:?} are in force, and nobody is there"),
         })
     }
+}
 
-    // Time.
-
+/// Time, and what is written down.
+impl World {
     pub(crate) fn at(&mut self, at: Moment, happening: Happening) {
         self.scheduled += 1;
         self.queue.insert((at.max(self.now), self.scheduled), happening);

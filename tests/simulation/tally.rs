@@ -1,0 +1,66 @@
+//! How often what the storms are for has come about: a storm that brings nothing about shows nothing.
+
+/// How often what the storms are for has come about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) leases: u64,
+    pub(crate) expired: u64,
+    pub(crate) absent: u64,
+    pub(crate) handed_back: u64,
+    pub(crate) failures: u64,
+    pub(crate) given_up: u64,
+    pub(crate) resumed: u64,
+    /// Answers under leases that were over.
+    pub(crate) stale_answers: u64,
+    pub(crate) conflicts: u64,
+    /// Sessions that were told to forget what another life of the store had granted.
+    pub(crate) forgotten: u64,
+    /// The most reports of one worker that waited for their acknowledgement.
+    pub(crate) unacknowledged_max: u64,
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
+        let Self { stale_answers, conflicts, forgotten, unacknowledged_max, .. } = self;
+        write!(
+            f,
+            "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
+             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, at most \
+             {unacknowledged_max} reports of a worker under way"
+        )
+    }
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.leases += other.leases;
+        self.expired += other.expired;
+        self.absent += other.absent;
+        self.handed_back += other.handed_back;
+        self.failures += other.failures;
+        self.given_up += other.given_up;
+        self.resumed += other.resumed;
+        self.stale_answers += other.stale_answers;
+        self.conflicts += other.conflicts;
+        self.forgotten += other.forgotten;
+        self.unacknowledged_max = self.unacknowledged_max.max(other.unacknowledged_max);
+    }
+
+    /// What has never come about.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let counts = [
+            ("leases", self.leases),
+            ("expired leases", self.expired),
+            ("absent leases", self.absent),
+            ("leases handed back", self.handed_back),
+            ("failures", self.failures),
+            ("runs given up", self.given_up),
+            ("resumed runs", self.resumed),
+            ("answers under stale leases", self.stale_answers),
+            ("conflicts", self.conflicts),
+            ("sessions that forget", self.forgotten),
+        ];
+        counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+}
