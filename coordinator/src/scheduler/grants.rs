@@ -2,7 +2,8 @@
 
 use slalom_common::answer::RunState;
 use slalom_common::cost::Work;
-use slalom_common::id::{Incarnation, LeaseId, Step};
+use slalom_common::grid::Coordinates;
+use slalom_common::id::{Incarnation, LeaseId, RunNumber, Step};
 use slalom_common::message::{CoordinatorMessage, Lease, LeaseKind};
 use slalom_common::moment::Moment;
 use slalom_common::run::Run;
@@ -14,7 +15,16 @@ use super::event::StreamId;
 use super::fleet::{Held, Worker};
 use super::ledger::sweep::SweepEntry;
 use super::ledger::{Ledger, SweepIndex};
+use super::order::Order;
 use super::record::{Grant, Record};
+
+/// A worker that gets nothing until it holds nothing, and then a run that is leased alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clearing {
+    worker: Incarnation,
+    sweep: SweepIndex,
+    number: RunNumber,
+}
 
 /// Leases in one message, at most, however few steps they want.
 pub(super) const GRANT_LEASES_MAX: usize = 1_000;
@@ -60,13 +70,25 @@ impl Scheduler {
         let mut granted: Vec<(LeaseId, SweepIndex, Run)> = Vec::new();
         let mut passed_over = Vec::new();
         let mut next = first;
-        while takes(&self.fleet[&incarnation]) {
-            let Some((sweep, number, at)) = self.order.take(&self.ledger, &self.settings.serve) else {
+        let mut cleared = self.cleared_for(incarnation);
+        if cleared.is_some() && !self.fleet[&incarnation].leases.is_empty() {
+            return;
+        }
+        while takes(&self.fleet[&incarnation]) && !self.holds_alone(incarnation) {
+            let in_turn = |order: &mut Order| order.take(&self.ledger, &self.settings.serve);
+            let Some((sweep, number, at)) = cleared.take().or_else(|| in_turn(&mut self.order)) else {
                 break;
             };
             let run = self.ledger.sweep(sweep).sweep.run(at);
             if self.failed_here(incarnation, &run) {
                 passed_over.push((sweep, number));
+                continue;
+            }
+            if self.is_alone(&run) && !self.fleet[&incarnation].leases.is_empty() {
+                passed_over.push((sweep, number));
+                if self.clears(incarnation, sweep, number) {
+                    break;
+                }
                 continue;
             }
             // Two sweeps that want one run may both offer it before the record below takes it from both.
@@ -79,6 +101,11 @@ impl Scheduler {
             granted.push((next, sweep, run));
             next = LeaseId::new(next.number() + 1);
             self.started.entry(sweep).or_insert((now, self.ledger.sweep(sweep).work_over));
+            if self.is_alone(&run) {
+                // Whatever it was cleared for: it is not empty any more.
+                self.clearing = self.clearing.filter(|clearing| clearing.worker != incarnation);
+                break;
+            }
         }
         for (sweep, number) in passed_over {
             self.order.put_back(sweep, number, &self.ledger);
@@ -118,6 +145,37 @@ impl Scheduler {
         let mut others =
             self.fleet.iter().filter(|&(&other, worker)| other != incarnation && worker.takes_leases());
         last == Some(&incarnation) && others.next().is_some()
+    }
+
+    fn is_alone(&self, run: &Run) -> bool {
+        self.ledger.find(&run.key()).is_some_and(|id| self.ledger.run(id).alone)
+    }
+
+    fn holds_alone(&self, incarnation: Incarnation) -> bool {
+        let leases = self.fleet[&incarnation].leases.keys().filter_map(|&lease| self.ledger.lease(lease));
+        leases.map(|lease| self.ledger.run(lease.run)).any(|run| run.alone)
+    }
+
+    /// Whether this worker is the one that is cleared for a run to be leased alone; for this run it is from now on if nobody is.
+    fn clears(&mut self, incarnation: Incarnation, sweep: SweepIndex, number: RunNumber) -> bool {
+        let first = Clearing { worker: incarnation, sweep, number };
+        self.clearing.get_or_insert(first).worker == incarnation
+    }
+
+    /// The run that this worker is cleared for, while that waits: its turn has come, whatever has had its turn since.
+    fn cleared_for(&mut self, incarnation: Incarnation) -> Option<(SweepIndex, RunNumber, Coordinates)> {
+        let Clearing { worker, sweep, number } = self.clearing?;
+        let entry = self.ledger.sweep(sweep);
+        let mut views = entry.run(number).into_iter().flat_map(|run| self.ledger.run(run).views());
+        let waits = views.any(|(of, _, state)| of == sweep && state == RunState::Waiting);
+        let takes = self.fleet.get(&worker).is_some_and(Worker::takes_leases);
+        if !waits || !takes || !self.settings.serve.serves(entry) {
+            self.clearing = None;
+            return None;
+        }
+        let at = entry.sweep.coordinates(number)?;
+        (worker == incarnation && !self.failed_here(worker, &entry.sweep.run(at)))
+            .then_some((sweep, number, at))
     }
 
     pub(super) fn lease_message(&self, lease: LeaseId) -> Lease {

@@ -50,6 +50,9 @@ pub enum Violation {
         /// The grant.
         lease: LeaseId,
     },
+    /// I8, L3.
+    #[error("run {0} is to be leased alone, and its worker holds another")]
+    NotAlone(RunId),
     /// What a person said of a worker holds for every grant after it.
     #[error("lease {lease} was granted to incarnation {incarnation}, which is drained")]
     GrantedToDrained {
@@ -84,6 +87,12 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
         }
         if !held.contains(&id) {
             return Err(Violation::Unheld(id));
+        }
+    }
+    for worker in scheduler.fleet().values().filter(|worker| worker.leases.len() > 1) {
+        let mut runs = worker.leases.keys().filter_map(|&lease| ledger.lease(lease)).map(|lease| lease.run);
+        if let Some(run) = runs.find(|&run| ledger.run(run).alone) {
+            return Err(Violation::NotAlone(run));
         }
     }
     for (_, entry) in ledger.sweeps() {

@@ -18,6 +18,9 @@
 //! | the sweep is submitted again | | | | | waiting |
 //! | retry | | | | waiting | |
 //!
+//! A run that was lost three times in a row without a new milestone or checkpoint is leased alone from then on: to a worker that
+//! holds nothing, which gets nothing beside it. One worker at a time is cleared for such a run, when its turn comes.
+//!
 //! A worker that a person drains, which holds until its process is gone: its leases go on until it hands them back, a grant that
 //! it has not received ends at once, and each hello is answered by the word that it is to drain. Sweeps know nothing of it.
 //!
@@ -63,6 +66,7 @@ use slalom_common::moment::Moment;
 use effect::{Effect, Effects, Notice};
 use event::Event;
 use fleet::{Fleet, Worker};
+use grants::Clearing;
 use ledger::{Ledger, SweepIndex, Transition};
 use order::{Order, Serve};
 use record::Record;
@@ -94,6 +98,8 @@ pub struct Scheduler {
     order: Order,
     /// On which incarnation each run failed last in this life: another one is tried before it is.
     failed_on: BTreeMap<RunId, Incarnation>,
+    /// For which run that is leased alone a worker is cleared: else such a run would wait for ever in a busy fleet.
+    clearing: Option<Clearing>,
     /// When each sweep was first worked on in this life, and the work done by then: for the ETA.
     started: BTreeMap<SweepIndex, (Moment, Work)>,
     next_progress: Moment,
@@ -134,6 +140,7 @@ impl Scheduler {
             fleet,
             order,
             failed_on: BTreeMap::new(),
+            clearing: None,
             started: BTreeMap::new(),
             next_progress,
         }

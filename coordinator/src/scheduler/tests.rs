@@ -22,6 +22,7 @@ use super::event::{RequestId, Saying, StreamId};
 use super::grants::{GRANT_LEASES_MAX, GRANT_STEPS_MAX, send_grants};
 use super::*;
 
+mod alone;
 mod steering;
 
 const LEASE: Duration = Duration::from_secs(30);

@@ -258,7 +258,8 @@ impl Ledger {
                 for key in runs {
                     let run = self.by_key[key];
                     let entry = &mut self.runs[run.number() as usize];
-                    (entry.failures, entry.losses, entry.given_up) = (0, 0, false);
+                    (entry.failures, entry.losses) = (0, 0);
+                    (entry.given_up, entry.alone) = (false, false);
                     self.refresh(run, &mut transitions);
                 }
             }

@@ -15,6 +15,10 @@ use crate::scheduler::record::Answer;
 /// Lost workers in a row, without a new milestone or checkpoint between, that fail a run (I8).
 pub const LOSSES_MAX: u32 = 20;
 
+/// Lost workers in a row, without a new milestone or checkpoint between, after which a run is leased alone on its worker: should
+/// it be what kills them, it takes no other run with it.
+pub const LOSSES_TOGETHER_MAX: u32 = 3;
+
 /// How a new answer relates to what is recorded (I4, I5).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Verdict {
@@ -59,6 +63,8 @@ pub struct RunEntry {
     pub failures: u32,
     /// Workers lost over it in a row without a new milestone or checkpoint.
     pub losses: u32,
+    /// Whether it is leased alone on its worker. What it comes to later does not undo that, but fresh attempts do.
+    pub alone: bool,
     /// Why it last failed, if it did.
     pub last_failure: Option<(FailureReason, String)>,
     /// Whether its attempts are used up.
@@ -81,6 +87,7 @@ impl RunEntry {
             last_lease: None,
             failures: 0,
             losses: 0,
+            alone: false,
             last_failure: None,
             given_up: false,
             checkpoints: Vec::new(),
@@ -154,6 +161,7 @@ impl RunEntry {
 
     pub(super) fn count_loss(&mut self, detail: &str) {
         self.losses += 1;
+        self.alone |= self.losses >= LOSSES_TOGETHER_MAX;
         if self.losses >= LOSSES_MAX {
             self.last_failure = Some((FailureReason::Lost, detail.to_owned()));
             self.given_up = true;
