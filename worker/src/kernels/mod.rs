@@ -3,13 +3,17 @@
 //! An algorithm is written once, over sixteen lanes of f32 (`simd::Simd`), and compiled for each instruction set.
 //! [`Kernels`] is the proof that the processor has one: only detection makes it, and it is passed down. Every
 //! algorithm is a struct of named slices and sizes; `Kernels::run` checks that they fit and carries it out.
-//! Nothing here allocates (making `gemm::Panels` apart), blocks, or keeps state.
+//! Nothing here allocates (making room for packed weights apart), blocks, or keeps state.
 #![cfg_attr(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(
         unsafe_code,
         reason = "vector instructions: loads, stores, and calls that need a detected feature"
     )
+)]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over arrays of vectors by index are unrolled, so that they stay in registers; iterators were not always"
 )]
 #![expect(
     clippy::inline_always,
