@@ -222,8 +222,8 @@ impl Driver {
     /// Pauses, stops or resumes a sweep; answered after the commit.
     ///
     /// # Errors
-    /// If the coordinator is stopping.
-    pub async fn steer(&self, sweep: SweepName, steering: Steering) -> Result<Reply, Stopped> {
+    /// If the coordinator is stopping, or the store stalls and this handle does not wait.
+    pub async fn steer(&self, sweep: SweepName, steering: Steering) -> Result<Reply, Unanswered> {
         self.call(Call::Steer(sweep, steering)).await
     }
 
@@ -238,8 +238,8 @@ impl Driver {
     /// Has a worker hand back what it holds and leave; answered after the commit.
     ///
     /// # Errors
-    /// If the coordinator is stopping.
-    pub async fn drain(&self, worker: WorkerName) -> Result<Reply, Stopped> {
+    /// If the coordinator is stopping, or the store stalls and this handle does not wait.
+    pub async fn drain(&self, worker: WorkerName) -> Result<Reply, Unanswered> {
         self.call(Call::Drain(worker)).await
     }
 
