@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use slalom_common::answer::{Counts, RunState};
-use slalom_common::id::{ContentHash, Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName};
+use slalom_common::id::{
+    ContentHash, Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName, WorkerName,
+};
 use slalom_common::message::{CheckpointName, CoordinatorMessage, Lease, LeaseEnd, Report};
 use slalom_common::moment::Moment;
 use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
 use slalom_coordinator::scheduler::effect::Reply;
+use slalom_coordinator::scheduler::event::Steering;
+use slalom_coordinator::scheduler::ledger::sweep::Course;
 use slalom_coordinator::scheduler::record::{Answer, End, Grant, Record};
 use slalom_coordinator::scheduler::{Scheduler, invariants};
 use slalom_worker::agent::session::WINDOW;
@@ -91,7 +95,11 @@ struct Planned {
 #[derive(Clone, Debug)]
 struct Book {
     sweep: Sweep,
-    cancelled: bool,
+    course: Course,
+    /// Every course that it was on since the commit before the last, and whether it was done on the way: what an answer that leaves
+    /// after the last commit may speak of.
+    lately: Vec<Course>,
+    was_done: bool,
     runs: Vec<Planned>,
 }
 
@@ -104,6 +112,8 @@ struct Doings {
     started: BTreeSet<LeaseId>,
     training: BTreeSet<LeaseId>,
     stored: BTreeSet<(LeaseId, Step)>,
+    /// It was sent the word that it is to drain.
+    told_to_drain: bool,
     /// Reports that it forgot have had their numbers: the next may leave some out.
     forgot: bool,
 }
@@ -135,6 +145,12 @@ pub(crate) struct Checker {
     heard: BTreeMap<Incarnation, Moment>,
     began: Moment,
     asked: Vec<Ask>,
+    /// Every process, by the worker's name.
+    names: BTreeMap<Incarnation, WorkerName>,
+    /// Processes that a person has drained.
+    drained: BTreeSet<Incarnation>,
+    /// Workers of which a person was told that they drain.
+    said_to_drain: BTreeSet<WorkerName>,
     /// Bytes that the coordinator once had.
     uploaded: BTreeSet<ContentHash>,
     truths: BTreeMap<(RunKey, Step), Measured>,
@@ -159,6 +175,7 @@ impl Checker {
     pub(crate) fn on_coordinator_began(&mut self, now: Moment) {
         self.began = now;
         self.heard.clear();
+        self.begin_commit();
     }
 
     /// What a coordinator finds when it starts.
@@ -169,9 +186,13 @@ impl Checker {
 
     /// The store is what it was when `backup` was made.
     pub(crate) fn on_brought_back(&mut self, backup: Self) {
-        let Self { leases, runs, books, refused, committed, .. } = backup;
+        let Self { leases, runs, books, refused, committed, drained, said_to_drain, .. } = backup;
         (self.leases, self.runs, self.books) = (leases, runs, books);
         (self.refused, self.committed) = (refused, committed);
+        (self.drained, self.said_to_drain) = (drained, said_to_drain);
+        for doings in self.workers.values_mut() {
+            doings.told_to_drain = false;
+        }
         self.was_brought_back = true;
     }
 
@@ -184,6 +205,10 @@ impl Checker {
         doings.by_lease.clear();
         doings.acknowledged = doings.last_report();
         doings.forgot = true;
+    }
+
+    pub(crate) fn on_worker_began(&mut self, incarnation: Incarnation, name: WorkerName) {
+        self.names.insert(incarnation, name);
     }
 
     pub(crate) fn on_liar(&mut self, incarnation: Incarnation) {
@@ -288,7 +313,14 @@ impl Checker {
             }
         }
         self.committed += records.len();
+        self.begin_commit();
         records.iter().try_for_each(|record| self.on_record(now, record))
+    }
+
+    fn begin_commit(&mut self) {
+        for book in self.books.values_mut() {
+            (book.lately, book.was_done) = (vec![book.course], false);
+        }
     }
 
     fn on_record(&mut self, now: Moment, record: &Record) -> Checked {
@@ -304,15 +336,20 @@ impl Checker {
             Record::SweepResubmitted { sweep, policy: _ } => {
                 let asked = |ask: &Ask| matches!(ask, Ask::Submit(asked) if asked.name() == sweep);
                 hold(self.asked.iter().any(asked), "I7", || format!("nobody submitted {sweep} again"))?;
-                self.book(sweep)?.cancelled = false;
+                let book = self.book(sweep)?;
+                if book.course == Course::Cancelled {
+                    book.take(Course::Active);
+                }
                 Ok(())
             }
             Record::SweepCancelled { sweep } => {
                 let asked = |ask: &Ask| matches!(ask, Ask::Cancel(asked) if asked == sweep);
                 hold(self.asked.iter().any(asked), "I7", || format!("nobody cancelled {sweep}"))?;
-                self.book(sweep)?.cancelled = true;
+                self.book(sweep)?.take(Course::Cancelled);
                 Ok(())
             }
+            Record::SweepSteered { sweep, steering } => self.on_steered(sweep, *steering),
+            Record::WorkerDrained { worker, incarnations } => self.on_drained(worker, incarnations),
             Record::RunsLeased { incarnation, worker: _, first, grants } => {
                 let next = self.leases.len() as u64 + 1;
                 hold(first.number() == next, "I3", || format!("lease {first} was granted, not {next}"))?;
@@ -348,6 +385,10 @@ impl Checker {
                 hold(self.asked.iter().any(|ask| matches!(ask, Ask::Retry(_))), "I8", || {
                     "nobody asked to retry".to_owned()
                 })?;
+                let done: Vec<SweepName> = self.done().cloned().collect();
+                for sweep in &done {
+                    self.book(sweep)?.was_done = true;
+                }
                 for key in runs {
                     let run = self.known(key)?;
                     (run.failures, run.losses, run.given_up) = (0, 0, false);
@@ -357,12 +398,58 @@ impl Checker {
         }
     }
 
+    /// A pause, a stop or a resume is on record if it changes what is to become of the sweep, and only then.
+    fn on_steered(&mut self, sweep: &SweepName, steering: Steering) -> Checked {
+        let asked = Ask::Steer(sweep.clone(), steering);
+        hold(self.asked.contains(&asked), "I7", || format!("nobody asked to {asked}"))?;
+        self.book(sweep)?;
+        let book = &self.books[sweep];
+        let counts = self.counts(book);
+        let is_over = counts.of(RunState::Waiting) + counts.of(RunState::Running) == 0;
+        hold(!is_over && book.course != Course::Cancelled, "I5", || {
+            format!("\"{asked}\" is on record, and {sweep} was over")
+        })?;
+        let course = match steering {
+            Steering::Resume => Course::Active,
+            Steering::Stop if counts.of(RunState::Running) > 0 => Course::Stopping,
+            Steering::Pause | Steering::Stop => Course::Paused,
+        };
+        hold(course != book.course, "I5", || format!("\"{asked}\" is on record and changes nothing"))?;
+        self.tally.steered += 1;
+        self.book(sweep)?.take(course);
+        Ok(())
+    }
+
+    fn on_drained(&mut self, worker: &WorkerName, incarnations: &[Incarnation]) -> Checked {
+        let asked = Ask::Drain(worker.clone());
+        hold(self.asked.contains(&asked), "I7", || format!("nobody asked to {asked}"))?;
+        hold(!incarnations.is_empty(), "I5", || format!("\"{asked}\" is on record and changes nothing"))?;
+        for incarnation in incarnations {
+            hold(self.names.get(incarnation) == Some(worker), "steering", || {
+                format!("{incarnation} is drained as {worker}, which it is not")
+            })?;
+            let is_new = self.drained.insert(*incarnation);
+            hold(is_new, "I5", || format!("that {incarnation} is drained is on record twice"))?;
+            self.tally.drained += 1;
+        }
+        Ok(())
+    }
+
     fn on_granted(&mut self, incarnation: Incarnation, grant: &Grant) -> Checked {
         let Grant { kind: slalom_common::message::LeaseKind::Primary, run } = grant;
         let (key, lease) = (run.key(), LeaseId::new(self.leases.len() as u64 + 1));
-        let wanted =
-            self.books.values().filter(|book| !book.cancelled).any(|book| book.lacks(&key, &self.runs));
-        hold(wanted, "L1", || format!("lease {lease} is on a run that no active sweep lacks"))?;
+        let mut wanting = self
+            .books
+            .values()
+            .filter(|book| book.course != Course::Cancelled && book.lacks(&key, &self.runs))
+            .peekable();
+        hold(wanting.peek().is_some(), "L1", || format!("lease {lease} is on a run that no sweep lacks"))?;
+        hold(wanting.any(|book| book.course == Course::Active), "steering", || {
+            format!("lease {lease} is on a run that only sweeps want which are paused or stopping")
+        })?;
+        hold(!self.drained.contains(&incarnation), "steering", || {
+            format!("lease {lease} was granted to {incarnation}, which is drained")
+        })?;
         self.tally.leases += 1;
         self.leases.push(Granted { run: key, incarnation, in_force: true, fruitful: false });
         let known = self.runs.entry(key).or_insert_with(|| Known {
@@ -409,7 +496,7 @@ impl Checker {
                 hold(!trains, "I3", || format!("lease {lease} ended as absent, and its holder trains it"))?;
             }
             End::Cancelled => {
-                let mut active = self.books.values().filter(|book| !book.cancelled);
+                let mut active = self.books.values().filter(|book| book.course != Course::Cancelled);
                 // Answers of a batch are in before the ends that they bring about.
                 let wanted = active.any(|book| book.lacks(&key, &self.runs));
                 hold(!wanted, "I4", || format!("lease {lease} ended as unwanted, and its run is wanted"))?;
@@ -453,7 +540,23 @@ impl Checker {
         known.given_up |= gives_up;
         let failures = known.failures;
         self.tally.given_up += u64::from(gives_up);
+        self.pause_what_stopped(&key);
         hold(failures <= max_attempts, "I8", || format!("run of lease {lease} failed {failures} times"))
+    }
+
+    /// The last lease on a run of a stopping sweep may have ended: then the sweep is paused.
+    fn pause_what_stopped(&mut self, ended: &RunKey) {
+        let has_stopped = |book: &Book| {
+            book.course == Course::Stopping
+                && book.runs.iter().any(|run| run.key == *ended)
+                && self.counts(book).of(RunState::Running) == 0
+        };
+        let stopped: Vec<SweepName> =
+            self.books.iter().filter(|(_, book)| has_stopped(book)).map(|(name, _)| name.clone()).collect();
+        self.tally.stopped += stopped.len() as u64;
+        for name in stopped {
+            self.books.get_mut(&name).expect("its name was just read").take(Course::Paused);
+        }
     }
 
     fn on_checkpoint_kept(&mut self, lease: LeaseId, checkpoint: &CheckpointName) -> Checked {
@@ -565,7 +668,12 @@ impl Checker {
                     format!("lease {lease} was taken back before that was durable")
                 })
             }),
-            CoordinatorMessage::Drain => Ok(()),
+            CoordinatorMessage::Drain => {
+                self.workers.entry(incarnation).or_default().told_to_drain = true;
+                hold(self.drained.contains(&incarnation), "I2", || {
+                    format!("{incarnation} was told to drain before that was durable")
+                })
+            }
         }
     }
 
@@ -575,6 +683,16 @@ impl Checker {
         let is_theirs = granted
             .is_some_and(|granted| granted.incarnation == incarnation && granted.run == lease.run.key());
         hold(is_theirs, "I2", || format!("lease {id} was granted before that was durable"))?;
+        let leaves = self.workers.get(&incarnation).is_some_and(|one| one.told_to_drain);
+        hold(!leaves, "steering", || {
+            format!("lease {id} was sent to {incarnation}, which was told to drain")
+        })?;
+        let key = lease.run.key();
+        let mut active = self.books.values().filter(|book| book.lately.contains(&Course::Active));
+        let unasked = lease.wanted.iter().find(|step| !active.clone().any(|book| book.wants(&key, **step)));
+        hold(unasked.is_none() && active.next().is_some(), "steering", || {
+            format!("lease {id} names step {unasked:?}, which no sweep wants that is active")
+        })?;
         let Some(resume) = lease.resume else { return Ok(()) };
         hold(lease.wanted.first() >= Some(&resume.step), "I10", || {
             format!(
@@ -619,7 +737,7 @@ impl Checker {
         Ok(())
     }
 
-    pub(crate) fn on_replied(&self, ask: &Ask, reply: &Reply) -> Checked {
+    pub(crate) fn on_replied(&mut self, ask: &Ask, reply: &Reply) -> Checked {
         let is_durable = match (ask, reply) {
             (Ask::Submit(sweep), Reply::Submitted { sweep: name, .. }) => {
                 self.books.get(name).is_some_and(|book| book.sweep.formula_hash() == sweep.formula_hash())
@@ -631,22 +749,55 @@ impl Checker {
                         && book.sweep.formula_hash() == existing.formula_hash()
                 })
             }
-            // Later calls may have made it active again by now, in the same commit.
-            (Ask::Cancel(name), Reply::Cancelled { sweep }) => name == sweep && self.books.contains_key(name),
-            (Ask::Cancel(name) | Ask::Retry(name), Reply::NoSuchSweep { known }) => !known.contains(name),
+            (Ask::Cancel(name), Reply::Cancelled { sweep }) => {
+                name == sweep && self.was_on(name, &[Course::Cancelled])
+            }
+            (Ask::Steer(name, steering), Reply::Steered { sweep }) => {
+                let courses: &[Course] = match steering {
+                    Steering::Pause => &[Course::Paused, Course::Cancelled],
+                    Steering::Stop => &[Course::Stopping, Course::Paused, Course::Cancelled],
+                    Steering::Resume => &[Course::Active, Course::Cancelled],
+                };
+                name == sweep && self.was_on(name, courses)
+            }
+            (Ask::Drain(name), Reply::Draining { worker }) => {
+                self.said_to_drain.insert(name.clone());
+                let mut drained = self.drained.iter().filter_map(|one| self.names.get(one));
+                name == worker && drained.any(|drained| drained == name)
+            }
+            (Ask::Drain(name), Reply::NoSuchWorker { known }) => {
+                // Whoever asks again hears the same (I5).
+                !known.contains(name) && !self.said_to_drain.contains(name)
+            }
+            (Ask::Cancel(name) | Ask::Retry(name) | Ask::Steer(name, _), Reply::NoSuchSweep { known }) => {
+                !known.contains(name)
+            }
             (Ask::Retry(name), Reply::Retried { .. }) => self.books.contains_key(name),
             (
-                Ask::Submit(_) | Ask::Cancel(_) | Ask::Retry(_),
+                Ask::Submit(_) | Ask::Cancel(_) | Ask::Retry(_) | Ask::Steer(..) | Ask::Drain(_),
                 Reply::Submitted { .. }
                 | Reply::NameTaken { .. }
                 | Reply::OtherNumerics { .. }
                 | Reply::TakesNoOther { .. }
                 | Reply::Cancelled { .. }
+                | Reply::Steered { .. }
+                | Reply::Draining { .. }
+                | Reply::KeepsItsWorker { .. }
+                | Reply::NoSuchWorker { .. }
                 | Reply::Retried { .. }
                 | Reply::NoSuchSweep { .. },
             ) => false,
         };
         hold(is_durable, "I2", || format!("{ask} was answered {reply:?}"))
+    }
+
+    /// Whether the sweep was on one of these courses, or done, when an answer that leaves now was decided. Later calls may have
+    /// put it on another by now, in the same commit.
+    fn was_on(&self, name: &SweepName, courses: &[Course]) -> bool {
+        self.books.get(name).is_some_and(|book| {
+            let mut lately = book.lately.iter();
+            lately.any(|course| courses.contains(course)) || book.was_done || self.is_done(book)
+        })
     }
 }
 
@@ -671,6 +822,9 @@ impl Checker {
             let Some(book) = self.books.get(name) else {
                 return Err(Violation { invariant: "I7", found: format!("{name} is known and not durable") });
             };
+            hold(entry.course == book.course, "I2", || {
+                format!("{name} is believed {:?}, it is durable as {:?}", entry.course, book.course)
+            })?;
             let (believed, true_counts) = (entry.counts, self.counts(book));
             hold(believed == true_counts, "I6", || {
                 format!("{name} counts {believed:?}, there are {true_counts:?}")
@@ -690,6 +844,10 @@ impl Checker {
                 format!("{name} counts {} trials as done, {done} are", entry.trials_done)
             })?;
         }
+        let undrained = self.drained.iter().find(|one| !ledger.is_drained(**one));
+        hold(undrained.is_none(), "I2", || {
+            format!("{undrained:?} is not believed drained, and that is durable")
+        })?;
         for (_, run) in ledger.runs() {
             let key = run.run.key();
             let Some(known) = self.runs.get(&key) else {
@@ -740,7 +898,8 @@ impl Checker {
                             self.runs.get(&sweep.run(at).key()).is_some_and(|known| known.given_up)
                         }
                         (RunState::Cancelled, None, _) => {
-                            self.books.get(sweep.name()).is_some_and(|book| book.cancelled)
+                            let book = self.books.get(sweep.name());
+                            book.is_some_and(|book| book.course == Course::Cancelled)
                         }
                         (RunState::Waiting | RunState::Running, None, _) => !entry.is_done(),
                         _ => false,
@@ -754,10 +913,18 @@ impl Checker {
 
     /// Whether nothing more is to come: every sweep is cancelled or answered, or given up.
     pub(crate) fn is_over(&self) -> bool {
-        self.books.values().all(|book| {
-            let counts = self.counts(book);
-            counts.of(RunState::Waiting) + counts.of(RunState::Running) == 0
-        })
+        self.books.values().all(|book| self.is_done(book) || book.course == Course::Cancelled)
+    }
+
+    /// The sweeps that are not over and go on only if somebody resumes them.
+    pub(crate) fn held_up(&self) -> Vec<SweepName> {
+        let waits =
+            |book: &Book| matches!(book.course, Course::Paused | Course::Stopping) && !self.is_done(book);
+        self.books.iter().filter(|(_, book)| waits(book)).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn has_drained(&self, incarnation: Incarnation) -> bool {
+        self.drained.contains(&incarnation)
     }
 
     pub(crate) fn has(&self, sweep: &SweepName) -> bool {
@@ -771,8 +938,19 @@ impl Checker {
 
     /// How every sweep stands, for a history.
     pub(crate) fn standing(&self) -> String {
-        let sweeps = self.books.iter().map(|(name, book)| format!("{name} {:?}", self.counts(book)));
+        let told =
+            |(name, book): (&SweepName, &Book)| format!("{name} {:?} {:?}", book.course, self.counts(book));
+        let sweeps = self.books.iter().map(told);
         sweeps.collect::<Vec<String>>().join(", ")
+    }
+
+    fn done(&self) -> impl Iterator<Item = &SweepName> {
+        self.books.iter().filter(|(_, book)| self.is_done(book)).map(|(name, _)| name)
+    }
+
+    fn is_done(&self, book: &Book) -> bool {
+        let counts = self.counts(book);
+        book.course != Course::Cancelled && counts.of(RunState::Waiting) + counts.of(RunState::Running) == 0
     }
 
     fn counts(&self, book: &Book) -> Counts {
@@ -792,7 +970,7 @@ impl Checker {
             return if diverged { RunState::Diverged } else { RunState::Done };
         }
         match known {
-            _ if book.cancelled => RunState::Cancelled,
+            _ if book.course == Course::Cancelled => RunState::Cancelled,
             Some(known) if known.given_up => RunState::Failed,
             Some(known) if known.lease.is_some() => RunState::Running,
             Some(_) | None => RunState::Waiting,
@@ -838,7 +1016,17 @@ impl Book {
             wanted: sweep.wanted_steps(&at),
             trials: sweep.trial_steps(&at),
         });
-        Self { runs: runs.collect(), sweep: sweep.clone(), cancelled: false }
+        let course = Course::Active;
+        Self { runs: runs.collect(), sweep: sweep.clone(), course, lately: vec![course], was_done: false }
+    }
+
+    fn take(&mut self, course: Course) {
+        self.course = course;
+        self.lately.push(course);
+    }
+
+    fn wants(&self, key: &RunKey, step: Step) -> bool {
+        self.runs.iter().any(|run| run.key == *key && run.wanted.contains(&step))
     }
 
     /// Whether this run is the sweep's, and some wanted step of it has no answer.

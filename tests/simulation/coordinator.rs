@@ -97,9 +97,12 @@ impl World {
             numerics: NUMERICS,
             serve: Serve::All,
         };
-        let records = self.disk.load().expect("a disk in memory reads");
+        let mut records = self.disk.load().expect("a disk in memory reads");
         self.say(|_| format!("coordinator {life} starts from {} records", records.len()));
         self.checker.on_loaded(&records)?;
+        if self.planted == Some(Bug::ForgetsSteering) {
+            records.retain(|record| !planted::steers(record));
+        }
         let scheduler = Scheduler::recover(settings, self.disk.id(), Moment::default(), records);
         self.checker.on_coordinator_began(self.now);
         self.checker.on_state(&scheduler)?;
@@ -286,6 +289,8 @@ impl World {
             | Event::FormerWorkersGone
             | Event::Submit { .. }
             | Event::Cancel { .. }
+            | Event::Steer { .. }
+            | Event::Drain { .. }
             | Event::Retry { .. } => (),
         }
         if self.planted == Some(Bug::TakesStaleEnds)
@@ -294,6 +299,9 @@ impl World {
             let mut effects = process.scheduler.handle(local, perverted);
             effects.after_commit.retain(|effect| !planted::acknowledges_nothing(effect));
             at_once.extend(batch.take(effects));
+        }
+        if self.planted == Some(Bug::GrantsWhilePaused) && event == Event::Tick {
+            at_once.extend(batch.take(planted::grant_while_paused(&mut process.scheduler, local)));
         }
         let mut effects = process.scheduler.handle(local, event);
         if self.planted == Some(Bug::ResumesPastMilestone) {
@@ -424,6 +432,8 @@ impl World {
             Ask::Submit(sweep) => Event::Submit { request, sweep },
             Ask::Cancel(sweep) => Event::Cancel { request, sweep },
             Ask::Retry(sweep) => Event::Retry { request, sweep },
+            Ask::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
+            Ask::Drain(worker) => Event::Drain { request, worker },
         });
         self.turn_coordinator()
     }

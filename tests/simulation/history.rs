@@ -8,6 +8,7 @@ use slalom_common::message::{CoordinatorMessage, Lease, LeaseEnd, Report, Worker
 use slalom_common::moment::Moment;
 use slalom_common::outcome::{Measured, Milestone};
 use slalom_coordinator::scheduler::effect::Reply;
+use slalom_coordinator::scheduler::event::Steering;
 use slalom_coordinator::scheduler::record::{End, Record};
 
 /// Lines of a history, shared with whoever prints them: they outlive a panic of the world.
@@ -121,6 +122,12 @@ pub(crate) fn of_record(record: &Record) -> String {
         Record::SweepSubmitted(sweep) => format!("{} submitted", sweep.name()),
         Record::SweepResubmitted { sweep, .. } => format!("{sweep} submitted again"),
         Record::SweepCancelled { sweep } => format!("{sweep} cancelled"),
+        Record::SweepSteered { sweep, steering: Steering::Pause } => format!("{sweep} paused"),
+        Record::SweepSteered { sweep, steering: Steering::Stop } => format!("{sweep} stopped"),
+        Record::SweepSteered { sweep, steering: Steering::Resume } => format!("{sweep} resumed"),
+        Record::WorkerDrained { worker, incarnations } => {
+            format!("{worker} drained, {} processes", incarnations.len())
+        }
         Record::RunsLeased { worker, first, grants, .. } => {
             format!("{} leases from {first} granted to {worker}", grants.len())
         }
@@ -154,6 +161,10 @@ pub(crate) fn of_reply(reply: &Reply) -> String {
         Reply::TakesNoOther { .. } => "takes no other".to_owned(),
         Reply::Cancelled { .. } => "cancelled".to_owned(),
         Reply::Retried { runs } => format!("{runs} runs retried"),
+        Reply::Steered { .. } => "steered".to_owned(),
+        Reply::Draining { .. } => "draining".to_owned(),
+        Reply::KeepsItsWorker { .. } => "keeps its worker".to_owned(),
+        Reply::NoSuchWorker { .. } => "no such worker".to_owned(),
         Reply::NoSuchSweep { .. } => "no such sweep".to_owned(),
     }
 }

@@ -1,13 +1,15 @@
-//! What people ask for while things go wrong: sweeps that overlap, the same call twice, a cancel that a retry overtakes.
+//! What people ask for while things go wrong: sweeps that overlap, the same call twice, a cancel that a retry overtakes, a pause
+//! that nobody takes back, a worker sent away.
 
 use std::fmt;
 
 use slalom_common::axis::Axis;
 use slalom_common::grid::{Axes, Grid};
-use slalom_common::id::{ContentHash, SweepName};
+use slalom_common::id::{ContentHash, SweepName, WorkerName};
 use slalom_common::run::{Family, NUMERICS};
 use slalom_common::settings::TrainingSettings;
 use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
+use slalom_coordinator::scheduler::event::Steering;
 
 use crate::dice::Dice;
 use crate::faults::Length;
@@ -18,6 +20,8 @@ pub(crate) enum Ask {
     Submit(Box<Sweep>),
     Cancel(SweepName),
     Retry(SweepName),
+    Steer(SweepName, Steering),
+    Drain(WorkerName),
 }
 
 impl fmt::Display for Ask {
@@ -26,6 +30,10 @@ impl fmt::Display for Ask {
             Self::Submit(sweep) => write!(f, "submit {}", sweep.name()),
             Self::Cancel(name) => write!(f, "cancel {name}"),
             Self::Retry(name) => write!(f, "retry {name}"),
+            Self::Steer(name, Steering::Pause) => write!(f, "pause {name}"),
+            Self::Steer(name, Steering::Stop) => write!(f, "stop {name}"),
+            Self::Steer(name, Steering::Resume) => write!(f, "resume {name}"),
+            Self::Drain(name) => write!(f, "drain {name}"),
         }
     }
 }
@@ -58,10 +66,10 @@ impl People {
         Self { sweeps, calls: Vec::new(), under_way: 0 }
     }
 
-    /// What one of them asks for next.
-    pub(crate) fn ask(&self, dice: &mut Dice) -> Ask {
+    /// What one of them asks for next, in a fleet of so many workers.
+    pub(crate) fn ask(&self, dice: &mut Dice, workers: u64) -> Ask {
         let sweep = dice.pick(&self.sweeps).expect("there is a sweep").clone();
-        match dice.below(10) {
+        match dice.below(18) {
             0 | 1 => Ask::Cancel(sweep.name().clone()),
             2 => Ask::Retry(sweep.name().clone()),
             3 => {
@@ -70,6 +78,11 @@ impl People {
                     Draft { eval_every: sweep.draft().eval_every + 1, policy, ..sweep.draft().clone() };
                 Ask::Submit(Box::new(Sweep::new(other).expect("a finer curve is a sweep too")))
             }
+            4..=6 => Ask::Steer(sweep.name().clone(), Steering::Pause),
+            7 | 8 => Ask::Steer(sweep.name().clone(), Steering::Stop),
+            9 | 10 => Ask::Steer(sweep.name().clone(), Steering::Resume),
+            // Now and then one that there is not.
+            11 => Ask::Drain(crate::worker::name(dice.below(workers + 1))),
             _ => Ask::Submit(Box::new(sweep)),
         }
     }

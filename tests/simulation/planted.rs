@@ -1,10 +1,13 @@
 //! Bugs to be caught. Each perverts what passes between parts that are right, so that no production code has a switch in it.
 
-use slalom_common::id::MessageNumber;
+use slalom_common::id::{MessageNumber, SweepName};
 use slalom_common::message::{CoordinatorMessage, Lease, Report};
+use slalom_common::moment::Moment;
 use slalom_coordinator::scheduler::Scheduler;
-use slalom_coordinator::scheduler::effect::Effect;
-use slalom_coordinator::scheduler::event::{Event, Saying};
+use slalom_coordinator::scheduler::effect::{Effect, Effects};
+use slalom_coordinator::scheduler::event::{Event, RequestId, Saying, Steering};
+use slalom_coordinator::scheduler::ledger::sweep::{Course, SweepEntry};
+use slalom_coordinator::scheduler::record::Record;
 
 /// What is wrong with this world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +28,35 @@ pub(crate) enum Bug {
     ExpiresEarly,
     /// Whoever is silent keeps its leases.
     NeverExpires,
+    /// A coordinator that starts knows nothing of what was paused, stopped or drained before.
+    ForgetsSteering,
+    /// At a tick, slots that are free take runs of paused sweeps too.
+    GrantsWhilePaused,
+}
+
+/// Whether this is what [`Bug::ForgetsSteering`] forgets.
+pub(crate) const fn steers(record: &Record) -> bool {
+    matches!(record, Record::SweepSteered { .. } | Record::WorkerDrained { .. })
+}
+
+/// What would be granted if no sweep were paused. Each is paused again at once, so nothing but the grants tells.
+pub(crate) fn grant_while_paused(scheduler: &mut Scheduler, now: Moment) -> Effects {
+    let sweeps = scheduler.ledger().sweeps();
+    let is_paused = |entry: &SweepEntry| entry.course == Course::Paused && !entry.is_done();
+    let paused: Vec<SweepName> =
+        sweeps.filter(|(_, entry)| is_paused(entry)).map(|(_, entry)| entry.sweep.name().clone()).collect();
+    let mut all = Effects::default();
+    for sweep in paused {
+        for steering in [Steering::Resume, Steering::Pause] {
+            // Number 0 is nobody's: its answers find no caller.
+            let steered = Event::Steer { request: RequestId(0), sweep: sweep.clone(), steering };
+            let Effects { records, now, after_commit } = scheduler.handle(now, steered);
+            all.records.extend(records.into_iter().filter(|record| !steers(record)));
+            all.now.extend(now);
+            all.after_commit.extend(after_commit);
+        }
+    }
+    all
 }
 
 /// A stale end, said as if by the holder of the lease in force, on whose stream the scheduler hears it.

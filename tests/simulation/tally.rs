@@ -15,6 +15,12 @@ pub(crate) struct Tally {
     pub(crate) conflicts: u64,
     /// Sessions that were told to forget what another life of the store had granted.
     pub(crate) forgotten: u64,
+    /// Pauses, stops and resumes that changed something.
+    pub(crate) steered: u64,
+    /// Sweeps that were stopping when the last lease on a run of theirs ended.
+    pub(crate) stopped: u64,
+    /// Processes of workers that a person has drained.
+    pub(crate) drained: u64,
     /// The most reports of one worker that waited for their acknowledgement.
     pub(crate) unacknowledged_max: u64,
 }
@@ -22,11 +28,14 @@ pub(crate) struct Tally {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
-        let Self { stale_answers, conflicts, forgotten, unacknowledged_max, .. } = self;
+        let Self {
+            stale_answers, conflicts, forgotten, steered, stopped, drained, unacknowledged_max, ..
+        } = self;
         write!(
             f,
             "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
-             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, at most \
+             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, \
+             {steered} pauses, stops and resumes, {stopped} sweeps stopped, {drained} workers drained, at most \
              {unacknowledged_max} reports of a worker under way"
         )
     }
@@ -44,6 +53,9 @@ impl Tally {
         self.stale_answers += other.stale_answers;
         self.conflicts += other.conflicts;
         self.forgotten += other.forgotten;
+        self.steered += other.steered;
+        self.stopped += other.stopped;
+        self.drained += other.drained;
         self.unacknowledged_max = self.unacknowledged_max.max(other.unacknowledged_max);
     }
 
@@ -60,6 +72,9 @@ impl Tally {
             ("answers under stale leases", self.stale_answers),
             ("conflicts", self.conflicts),
             ("sessions that forget", self.forgotten),
+            ("pauses, stops and resumes", self.steered),
+            ("sweeps that stop", self.stopped),
+            ("drained workers", self.drained),
         ];
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slalom_common::cost::REFERENCE;
-use slalom_common::id::{Incarnation, LeaseId};
+use slalom_common::id::{Incarnation, LeaseId, WorkerName};
 use slalom_common::message::{CoordinatorMessage, Welcome, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::NUMERICS;
@@ -68,6 +68,11 @@ impl Process {
     }
 }
 
+/// The name of the worker on this host.
+pub(crate) fn name(host: u64) -> WorkerName {
+    format!("hill-{host}").parse().expect("a name")
+}
+
 impl World {
     pub(crate) fn process(&mut self, worker: WorkerIndex, id: ProcessId) -> Option<&mut Process> {
         self.hosts[worker.0].process.as_mut().filter(|process| process.id == id)
@@ -85,8 +90,10 @@ impl World {
         if self.weather.has_liar && self.lies(worker) {
             self.checker.on_liar(incarnation);
         }
+        let named = name(worker.0 as u64);
+        self.checker.on_worker_began(incarnation, named.clone());
         let identity = Identity {
-            worker: format!("hill-{}", worker.0).parse().expect("a name"),
+            worker: named,
             incarnation,
             slots,
             numerics: NUMERICS,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use slalom_common::id::LeaseId;
 use slalom_common::message::CoordinatorMessage;
 use slalom_common::moment::Moment;
+use slalom_coordinator::scheduler::event::Steering;
 use slalom_coordinator::store::memory::MemoryStore;
 use slalom_worker::agent::session::{SlotId, SlotNews};
 
@@ -37,6 +38,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(40);
 /// Once nothing goes wrong any more, a sweep of a few runs of a few steps is over within this, whatever the storm left behind.
 const OVER_WITHIN: Duration = Duration::from_secs(1_200);
 
+/// How often people look at sweeps that they have paused.
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
+
 /// Events of one seed, at most: more is a storm that feeds itself.
 const EVENTS_MAX: u64 = 300_000;
 
@@ -56,6 +60,7 @@ pub(crate) enum Happening {
     Uploaded { worker: WorkerIndex, process: ProcessId, slot: SlotId, upload: Upload },
     SlotSays { worker: WorkerIndex, process: ProcessId, lease: LeaseId, news: SlotNews },
     SomebodyAsks,
+    SomebodyLooks,
     CallArrives { call: CallId },
     CallAnswered { call: CallId },
     CallIsMadeAgain { call: CallId },
@@ -247,11 +252,15 @@ impl World {
             }
             Happening::SomebodyAsks => {
                 if self.phase == Phase::Storm {
-                    let ask = self.people.ask(&mut self.dice);
+                    let ask = self.people.ask(&mut self.dice, self.hosts.len() as u64);
                     self.ask_after(Duration::ZERO, ask);
                     let after = self.dice.millis(500..=15_000);
                     self.later(after, Happening::SomebodyAsks);
                 }
+                Ok(())
+            }
+            Happening::SomebodyLooks => {
+                self.resume_what_is_held_up();
                 Ok(())
             }
             Happening::CallArrives { call } => self.on_call_arrives(call),
@@ -314,6 +323,7 @@ impl World {
             Happening::CoordinatorStarts
             | Happening::WorkerStarts { .. }
             | Happening::SomebodyAsks
+            | Happening::SomebodyLooks
             | Happening::CallAnswered { .. }
             | Happening::CallIsMadeAgain { .. }
             | Happening::Breaks { .. }
@@ -436,6 +446,20 @@ impl World {
         self.later(after, Happening::CallIsMadeAgain { call });
     }
 
+    /// After the storm, whoever sees a sweep that was left paused resumes it; and looks again, for a retry may bring one back.
+    fn resume_what_is_held_up(&mut self) {
+        if self.phase != Phase::Calm {
+            return;
+        }
+        for sweep in self.checker.held_up() {
+            let resume = Ask::Steer(sweep, Steering::Resume);
+            if !self.people.calls.iter().any(|call| !call.answered && call.ask == resume) {
+                self.ask_after(Duration::ZERO, resume);
+            }
+        }
+        self.later(LOOKS_EVERY, Happening::SomebodyLooks);
+    }
+
     fn make_call(&mut self, call: CallId) {
         self.say(|world| format!("\"{}\" is asked", world.people.calls[call.0].ask));
         for _ in 0..self.copies() {
@@ -486,6 +510,7 @@ impl World {
         for host in &mut self.hosts {
             host.frozen_until = Moment::default();
         }
+        self.later(LOOKS_EVERY, Happening::SomebodyLooks);
         for sweep in self.people.sweeps.clone() {
             if !self.checker.has(sweep.name()) || self.dice.chance(70) {
                 let after = self.dice.millis(0..=3_000);
@@ -544,7 +569,10 @@ impl World {
 
     fn all_serve(&self) -> bool {
         self.coordinator.process.as_ref().is_some_and(coordinator::Process::is_idle)
-            && self.hosts.iter().all(|host| host.process.is_some())
+            && self.hosts.iter().all(|host| {
+                // Whom a person has drained is still to leave.
+                host.process.as_ref().is_some_and(|one| !self.checker.has_drained(one.incarnation))
+            })
     }
 
     /// What is left when all is over.
