@@ -1,6 +1,6 @@
 //! What is believed of the workers: never recorded, rebuilt from their hellos.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use slalom_common::cost::{REFERENCE, Work};
@@ -44,6 +44,8 @@ pub struct Worker {
     pub readiness: Readiness,
     /// Its leases in force.
     pub leases: BTreeMap<LeaseId, Held>,
+    /// Of these, what its hello had not received and what is not sent again: they end when a heartbeat does not have them either.
+    pub withheld: BTreeSet<LeaseId>,
     /// How its runs go against what was predicted.
     pub pace: Pace,
 }
@@ -112,6 +114,7 @@ impl Worker {
             handled: None,
             readiness: Readiness::Ready,
             leases: BTreeMap::new(),
+            withheld: BTreeSet::new(),
             pace: Pace::default(),
         }
     }

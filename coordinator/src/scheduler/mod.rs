@@ -22,7 +22,7 @@
 //! holds nothing, which gets nothing beside it. One worker at a time is cleared for such a run, when its turn comes.
 //!
 //! A worker that a person drains, which holds until its process is gone: its leases go on until it hands them back, a grant that
-//! it has not received ends at once, and each hello is answered by the word that it is to drain. Sweeps know nothing of it.
+//! was lost on its way to it ends at its next heartbeat, and each hello is answered by the word that it is to drain. Sweeps know nothing of it.
 //!
 //! A sweep, and what moves it. A slot that is free takes no run for a sweep that is paused or stopping, and no lease names a
 //! step that only such a sweep wants; leases in force go on. A sweep whose last run is over is done from any state but cancelled.

@@ -94,7 +94,8 @@ impl Scheduler {
     }
 
     /// Sends the recorded leases that the worker never received: their grant was lost with a stream. Those that only a paused
-    /// sweep would want by now, or whose worker is to leave, end here: to send them would begin what is to wait.
+    /// sweep would want by now, or whose worker is to leave, are withheld: to send them would begin what is to wait. They do not
+    /// end yet: this hello may be the late one of a stream that the worker has given up, and it trains them.
     fn grant_again(
         &mut self,
         incarnation: Incarnation,
@@ -113,7 +114,17 @@ impl Scheduler {
         if let Some(stream) = stream {
             send_grants(stream, leases, effects);
         }
-        for lease in unwanted {
+        let worker = self.fleet.get_mut(&incarnation).expect("whoever greets is in the fleet");
+        worker.withheld = unwanted.into_iter().collect();
+    }
+
+    /// Ends what was withheld from the worker since its hello and is not held. A heartbeat follows the welcome that answers the
+    /// hello, so unlike the hello it is no word of an earlier stream, on which a grant came after all.
+    fn end_withheld(&mut self, incarnation: Incarnation, held: &LeasesHeld, effects: &mut Effects) {
+        let worker = self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");
+        let mut gone = std::mem::take(&mut worker.withheld);
+        gone.retain(|lease| worker.leases.contains_key(lease) && !held.leases.contains(lease));
+        for lease in gone {
             self.end_lease(lease, Vec::new(), End::Absent, effects);
         }
     }
@@ -163,7 +174,10 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         match saying {
-            Saying::Heartbeat(held) => self.reconcile(incarnation, &held, effects),
+            Saying::Heartbeat(held) => {
+                self.end_withheld(incarnation, &held, effects);
+                self.reconcile(incarnation, &held, effects);
+            }
             Saying::Progress { lease, step, loss: _ } => {
                 let worker =
                     self.fleet.get_mut(&incarnation).expect("whoever says something is in the fleet");

@@ -249,6 +249,7 @@ fn a_grant_that_was_lost_on_its_way_is_not_sent_again_for_a_paused_sweep() {
     world.restart();
     let (hill, effects) = world.greet(hill, LeasesHeld::default());
     assert!(grants(&effects).is_empty());
+    world.say(&hill, Saying::Heartbeat(LeasesHeld::default()));
     assert_eq!((world.state("a"), world.counts("a")), (SweepState::Paused, [4, 0, 0, 0, 0, 0]));
     // Should it have come after all, it is told to drop it.
     let held = LeasesHeld { leases: vec![lost.id], received_max: Some(lost.id) };
@@ -341,9 +342,32 @@ fn a_grant_that_was_lost_on_its_way_is_not_sent_again_to_a_drained_worker() {
     world.submit(sweep("a"));
     let (hill, _) = world.join("hill", 1);
     world.drain("hill");
-    let (_, effects) = world.greet(hill, LeasesHeld::default());
+    let (hill, effects) = world.greet(hill, LeasesHeld::default());
     assert!(grants(&effects).is_empty());
+    world.say(&hill, Saying::Heartbeat(LeasesHeld::default()));
     assert_eq!(world.counts("a"), [4, 0, 0, 0, 0, 0]);
+}
+
+/// Seed 2512 of the simulation, invariant I3: the coordinator stood still while the worker gave one stream up after the other.
+#[test]
+fn a_late_hello_of_a_stream_that_was_given_up_ends_no_lease_that_its_worker_trains() {
+    let held = |leases: &[LeaseId]| {
+        let received_max = leases.iter().max().copied();
+        LeasesHeld { leases: leases.to_vec(), received_max }
+    };
+    let mut world = World::new();
+    world.submit(sweep("a"));
+    let (hill, effects) = world.join("hill", 1);
+    let lease = grants(&effects).remove(0);
+    world.steer("a", Steering::Pause);
+    let (hill, effects) = world.greet(hill, held(&[]));
+    assert!(effects.records.is_empty(), "{:?}", effects.records);
+    // It opens a new stream, since that one supersedes the one that it is on.
+    let (hill, effects) = world.greet(hill, held(&[lease.id]));
+    assert!(effects.records.is_empty(), "{:?}", effects.records);
+    let effects = world.say(&hill, Saying::Heartbeat(held(&[lease.id])));
+    assert!(effects.records.is_empty() && sent(&effects).is_empty());
+    assert_eq!(world.counts("a"), [3, 1, 0, 0, 0, 0]);
 }
 
 #[test]
