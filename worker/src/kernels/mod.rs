@@ -177,6 +177,10 @@ impl Kernels {
 
     /// For algorithms whose vectors are of so many columns: of eight or fewer, two registers of eight lanes would compute
     /// one for nothing.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "there are no halves to leave out")
+    )]
     pub(crate) fn for_columns(self, columns: usize) -> Self {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
