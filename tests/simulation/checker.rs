@@ -92,6 +92,8 @@ struct Planned {
 struct Book {
     sweep: Sweep,
     cancelled: bool,
+    /// Whether it was cancelled, or over, before a later call made it active again.
+    has_ended: bool,
     runs: Vec<Planned>,
 }
 
@@ -239,7 +241,9 @@ impl Checker {
     /// A slot begins to train a lease, from `step`.
     pub(crate) fn on_started(&mut self, incarnation: Incarnation, lease: &Lease) -> Checked {
         let doings = self.workers.entry(incarnation).or_default();
-        hold(doings.started.insert(lease.id), "I5", || format!("lease {} started twice", lease.id))?;
+        let last = doings.started.last().copied();
+        hold(last < Some(lease.id), "I5", || format!("lease {} started after lease {last:?}", lease.id))?;
+        doings.started.insert(lease.id);
         doings.training.insert(lease.id);
         Ok(())
     }
@@ -310,7 +314,8 @@ impl Checker {
             Record::SweepCancelled { sweep } => {
                 let asked = |ask: &Ask| matches!(ask, Ask::Cancel(asked) if asked == sweep);
                 hold(self.asked.iter().any(asked), "I7", || format!("nobody cancelled {sweep}"))?;
-                self.book(sweep)?.cancelled = true;
+                let book = self.book(sweep)?;
+                (book.cancelled, book.has_ended) = (true, true);
                 Ok(())
             }
             Record::RunsLeased { incarnation, worker: _, first, grants } => {
@@ -348,6 +353,10 @@ impl Checker {
                 hold(self.asked.iter().any(|ask| matches!(ask, Ask::Retry(_))), "I8", || {
                     "nobody asked to retry".to_owned()
                 })?;
+                // They had failed, so the sweeps that hold them may have been over.
+                for book in self.books.values_mut() {
+                    book.has_ended |= book.runs.iter().any(|run| runs.contains(&run.key));
+                }
                 for key in runs {
                     let run = self.known(key)?;
                     (run.failures, run.losses, run.given_up) = (0, 0, false);
@@ -406,7 +415,10 @@ impl Checker {
             }
             End::Absent => {
                 let trains = self.workers.get(&incarnation).is_some_and(|one| one.training.contains(&lease));
-                hold(!trains, "I3", || format!("lease {lease} ended as absent, and its holder trains it"))?;
+                // Who is to forget what a lost life of the store has granted forgets the rest with it.
+                hold(!trains || self.was_brought_back, "I3", || {
+                    format!("lease {lease} ended as absent, and its holder trains it")
+                })?;
             }
             End::Cancelled => {
                 let mut active = self.books.values().filter(|book| !book.cancelled);
@@ -631,8 +643,11 @@ impl Checker {
                         && book.sweep.formula_hash() == existing.formula_hash()
                 })
             }
-            // Later calls may have made it active again by now, in the same commit.
-            (Ask::Cancel(name), Reply::Cancelled { sweep }) => name == sweep && self.books.contains_key(name),
+            // Later calls of the same commit may have made it active again by now.
+            (Ask::Cancel(name), Reply::Cancelled { sweep }) => {
+                let book = self.books.get(name).filter(|_| name == sweep);
+                book.is_some_and(|book| book.has_ended || !self.is_active(book))
+            }
             (Ask::Cancel(name) | Ask::Retry(name), Reply::NoSuchSweep { known }) => !known.contains(name),
             (Ask::Retry(name), Reply::Retried { .. }) => self.books.contains_key(name),
             (
@@ -754,10 +769,12 @@ impl Checker {
 
     /// Whether nothing more is to come: every sweep is cancelled or answered, or given up.
     pub(crate) fn is_over(&self) -> bool {
-        self.books.values().all(|book| {
-            let counts = self.counts(book);
-            counts.of(RunState::Waiting) + counts.of(RunState::Running) == 0
-        })
+        self.books.values().all(|book| !self.is_active(book))
+    }
+
+    fn is_active(&self, book: &Book) -> bool {
+        let counts = self.counts(book);
+        counts.of(RunState::Waiting) + counts.of(RunState::Running) > 0
     }
 
     pub(crate) fn has(&self, sweep: &SweepName) -> bool {
@@ -838,7 +855,7 @@ impl Book {
             wanted: sweep.wanted_steps(&at),
             trials: sweep.trial_steps(&at),
         });
-        Self { runs: runs.collect(), sweep: sweep.clone(), cancelled: false }
+        Self { runs: runs.collect(), sweep: sweep.clone(), cancelled: false, has_ended: false }
     }
 
     /// Whether this run is the sweep's, and some wanted step of it has no answer.
