@@ -264,7 +264,9 @@ impl Checker {
     /// A slot begins to train a lease, from `step`.
     pub(crate) fn on_started(&mut self, incarnation: Incarnation, lease: &Lease) -> Checked {
         let doings = self.workers.entry(incarnation).or_default();
-        hold(doings.started.insert(lease.id), "I5", || format!("lease {} started twice", lease.id))?;
+        let last = doings.started.last().copied();
+        hold(last < Some(lease.id), "I5", || format!("lease {} started after lease {last:?}", lease.id))?;
+        doings.started.insert(lease.id);
         doings.training.insert(lease.id);
         Ok(())
     }
@@ -493,7 +495,10 @@ impl Checker {
             }
             End::Absent => {
                 let trains = self.workers.get(&incarnation).is_some_and(|one| one.training.contains(&lease));
-                hold(!trains, "I3", || format!("lease {lease} ended as absent, and its holder trains it"))?;
+                // Who is to forget what a lost life of the store has granted forgets the rest with it.
+                hold(!trains || self.was_brought_back, "I3", || {
+                    format!("lease {lease} ended as absent, and its holder trains it")
+                })?;
             }
             End::Cancelled => {
                 let mut active = self.books.values().filter(|book| book.course != Course::Cancelled);

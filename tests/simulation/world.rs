@@ -549,11 +549,14 @@ impl World {
             }
             Phase::Draining { since } => {
                 if self.now.since(since) > OVER_WITHIN {
-                    let found = "a worker was asked to drain and is still here".to_owned();
+                    let found =
+                        "all workers were asked to drain, and one is still here, or still known".to_owned();
                     return Err(Violation { invariant: "L1", found });
                 }
-                if self.hosts.iter().all(|host| host.process.is_none()) && self.coordinator.process.is_some()
-                {
+                // A coordinator that still knows somebody would know everybody for ever (I13).
+                let knows_nobody =
+                    self.coordinator.process.as_ref().is_some_and(|one| one.scheduler.fleet().is_empty());
+                if knows_nobody && self.hosts.iter().all(|host| host.process.is_none()) {
                     self.phase = Phase::Over;
                 }
                 Ok(())
