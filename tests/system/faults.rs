@@ -28,6 +28,25 @@ fn killing_the_coordinator_in_mid_sweep_changes_no_byte_of_the_results() {
     assert_eq!(world.results_csv(&sweep), calm());
 }
 
+/// Fault "disk full", invariant I2: nothing is acknowledged meanwhile, and it heals by itself.
+#[test]
+fn a_disk_that_was_full_in_mid_sweep_changes_no_byte_of_the_results() {
+    let Some(mut world) = World::on_a_small_disk("a full disk in mid-sweep", ["hill"]) else { return };
+    let sweep = world.submit(SWEEP);
+    world.wait_for(&event("milestone").with("sweep", &sweep));
+    world.fill_disk();
+    world.wait_for(&event("commit failed"));
+    let status = world.slalom(&["status", &sweep]);
+    let words = String::from_utf8_lossy(&status.stderr).into_owned();
+    assert_eq!(status.status.code(), Some(1), "{words}");
+    assert!(words.contains("refuses: nothing can be recorded now: no space is left for "), "{words}");
+    assert!(words.contains("\n  help: free some space there, then type the same again"), "{words}");
+    world.empty_disk();
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    assert_eq!(world.results_csv(&sweep), calm());
+    assert_eq!(world.count(&event("result conflict")), 0);
+}
+
 /// Fault "a worker frozen past its lease", invariants I1 and I4.
 #[test]
 fn a_worker_that_comes_back_from_the_dead_changes_no_byte_of_the_results() {

@@ -4,7 +4,7 @@
 //! runs out it says which line was the last.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -84,6 +84,8 @@ pub(crate) struct Line {
 /// A coordinator, its workers, and everything they have logged.
 pub(crate) struct World {
     folder: TempDir,
+    /// The store's folder, if a file system is mounted there.
+    disk: Option<PathBuf>,
     port: u16,
     processes: BTreeMap<String, Child>,
     lines: (Sender<Line>, Receiver<Line>),
@@ -97,19 +99,47 @@ const COORDINATOR: &str = "coordinator";
 impl World {
     /// A coordinator and one worker of one slot for each name.
     pub(crate) fn new<'a>(workers: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut world = Self {
+        let mut world = Self::empty();
+        world.start(workers);
+        world
+    }
+
+    /// The same with the store on a file system of its own, of 16 MB; nothing, loudly, where a test may not mount one.
+    pub(crate) fn on_a_small_disk<'a>(
+        test: &str,
+        workers: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let mut world = Self::empty();
+        let disk = world.folder.path().join("store");
+        std::fs::create_dir(&disk).unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(&disk).status();
+        if !mount.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED {test}: this process may not mount a file system of its own");
+            return None;
+        }
+        world.disk = Some(disk);
+        world.start(workers);
+        Some(world)
+    }
+
+    fn empty() -> Self {
+        Self {
             folder: tempfile::tempdir().unwrap(),
+            disk: None,
             port: free_port(),
             processes: BTreeMap::new(),
             lines: channel(),
             seen: Vec::new(),
             cursor: 0,
-        };
-        world.start_coordinator();
-        for worker in workers {
-            world.start_worker(worker);
         }
-        world
+    }
+
+    fn start<'a>(&mut self, workers: impl IntoIterator<Item = &'a str>) {
+        self.start_coordinator();
+        for worker in workers {
+            self.start_worker(worker);
+        }
     }
 
     /// Starts the coordinator, or starts it again on the same store and port.
@@ -118,7 +148,7 @@ impl World {
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--log-format", "json"]);
         command.arg("--store").arg(self.folder.path().join("store"));
         command.args(["--heartbeat", "200ms", "--lease", "1s", "--checkpoint-every", "100ms"]);
-        self.start(COORDINATOR, command);
+        self.spawn(COORDINATOR, command);
         self.wait_for(&event("coordinator started"));
     }
 
@@ -126,6 +156,22 @@ impl World {
     pub(crate) fn start_coordinator_anew(&mut self) {
         std::fs::remove_dir_all(self.folder.path().join("store")).unwrap();
         self.start_coordinator();
+    }
+
+    /// Leaves no room on the small disk.
+    pub(crate) fn fill_disk(&self) {
+        let mut file = std::fs::File::create(self.ballast()).unwrap();
+        let full = std::iter::repeat_with(|| file.write_all(&[b'x'; 512])).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+    }
+
+    /// Makes room again.
+    pub(crate) fn empty_disk(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.disk.as_ref().unwrap().join("ballast")
     }
 
     /// Copies the store of the living coordinator.
@@ -149,10 +195,10 @@ impl World {
         let mut command = Command::new(binary("slalom-worker"));
         command.args(["--coordinator", &self.url(), "--name", name, "--slots", "1", "--log-format", "json"]);
         command.arg("--cache").arg(self.folder.path().join(format!("cache-{name}")));
-        self.start(name, command);
+        self.spawn(name, command);
     }
 
-    fn start(&mut self, name: &str, mut command: Command) {
+    fn spawn(&mut self, name: &str, mut command: Command) {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
@@ -284,6 +330,9 @@ impl Drop for World {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if let Some(disk) = &self.disk {
+            let _ = Command::new("umount").arg(disk).status();
         }
     }
 }
