@@ -666,6 +666,45 @@ fn a_sweep_runs_here_and_its_store_answers_when_it_is_over() {
     person.types("status no-such-sweep").ends(1).mentions("there is `tiny`");
 }
 
+/// `pause` finds the `slalom run` that lives; whoever types `run` again wants the sweep to go on.
+#[test]
+fn a_sweep_that_runs_here_is_paused_from_elsewhere_and_goes_on_by_the_same_command() {
+    let person = Person::new();
+    // Runs of seconds, one at a time: it is not done before it is paused.
+    let spec = "[grid]\nnodes = 8\nbatch_size = 4\nunrollings = 3\nepochs = 200_000\nseeds = 3\n";
+    person.writes("long.toml", &format!("name = \"long\"\n{spec}"));
+    let mut run = person
+        .command("run long.toml --slots 1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut said = BufReader::new(run.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    // It tells how far it is once it serves.
+    let first = said.next().expect("a line");
+    assert!(first.starts_with("long 0% "), "{first}");
+    let paused = &person.types("pause long --output json").ends(0).json_lines()[0];
+    assert_eq!(paused["state"], "paused");
+    let note = said.find(|line| line.contains(" is paused"));
+    assert_eq!(note.as_deref(), Some("`long` is paused: `slalom resume long` goes on with it"));
+    // Whatever it is called, and whether it has joined by now.
+    person
+        .types("drain hill")
+        .ends(1)
+        .mentions(" refuses: this is `slalom run` of `long`: Ctrl-C there stores what its worker trains and ends both\n");
+    let interrupted = Command::new("kill").args(["-s", "INT", &run.id().to_string()]).status();
+    assert!(interrupted.expect("`kill` is everywhere").success());
+    said.for_each(drop);
+    assert_eq!(run.wait().expect("it ends").code(), Some(130));
+
+    let closed = &person.types("status long --output json").ends(0).json_lines()[0];
+    assert_eq!(closed["state"], "paused");
+    person.types("resume long").ends(1).mentions("error: nobody works in slalom-out or at ");
+    person.types("run long.toml --slots 1").ends(0).mentions("`long` was paused: it goes on\n");
+    let done = &person.types("status long --output json").ends(0).json_lines()[0];
+    assert_eq!((&done["state"], &done["trials_done"]), (&json!("done"), &json!(3)));
+}
+
 /// A run of a sweep passes, to the last bit, through what `train` alone finds at the same steps.
 #[test]
 fn a_trial_of_a_sweep_is_what_train_alone_gives() {
