@@ -493,7 +493,10 @@ impl Checker {
             }
             End::Absent => {
                 let trains = self.workers.get(&incarnation).is_some_and(|one| one.training.contains(&lease));
-                hold(!trains, "I3", || format!("lease {lease} ended as absent, and its holder trains it"))?;
+                // A store brought back has its holder forget all: the word is on its way.
+                hold(!trains || self.was_brought_back, "I3", || {
+                    format!("lease {lease} ended as absent, and its holder trains it")
+                })?;
             }
             End::Cancelled => {
                 let mut active = self.books.values().filter(|book| book.course != Course::Cancelled);
