@@ -46,13 +46,11 @@ impl Algorithm for TimeStepForward<'_> {
             }
             return;
         }
-        let mut group = 0;
-        while group < groups {
-            group += match abreast::<S>(groups - group) {
-                4 => self.one_row::<S, 4>(s, group),
+        for (group, count) in abreast::<S>(groups, self.t) {
+            match count {
                 2 => self.one_row::<S, 2>(s, group),
                 _ => self.one_row::<S, 1>(s, group),
-            };
+            }
         }
         for group in 0..groups {
             self.outputs(s, group);
@@ -60,15 +58,17 @@ impl Algorithm for TimeStepForward<'_> {
     }
 }
 
-/// Of so many groups, how many to multiply one row by at once: their sums are kept in registers.
+/// The groups to multiply one row by at once, whose sums are kept in registers: number of the first, and how many. Every
+/// other character goes from the last to the first: what the one before it has read last is then still in the first
+/// cache, which all of the weights together may exceed.
 #[inline(always)]
-const fn abreast<S: Simd>(groups: usize) -> usize {
-    let most = S::ACCUMULATORS / GATES;
-    match if groups < most { groups } else { most } {
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
-    }
+fn abreast<S: Simd>(groups: usize, character: usize) -> impl Iterator<Item = (usize, usize)> {
+    let most = if S::ACCUMULATORS >= 2 * GATES { 2 } else { 1 };
+    let count = groups.div_ceil(most);
+    (0..count).map(move |index| {
+        let index = if character.is_multiple_of(2) { index } else { count - 1 - index };
+        (index * most, most.min(groups - index * most))
+    })
 }
 
 /// `rows` of each gate's plane, from number `first` on.
@@ -97,9 +97,9 @@ impl TimeStepForward<'_> {
         product::<S, GATES>(s, left, self.weights.recurrent(group), &mut out);
     }
 
-    /// Sums of `P` groups from number `first` on, and the gates of those; gives P.
+    /// Sums of `P` groups from number `first` on, and the gates of those.
     #[inline(always)]
-    fn one_row<S: Simd, const P: usize>(&mut self, s: S, first: usize) -> usize {
+    fn one_row<S: Simd, const P: usize>(&mut self, s: S, first: usize) {
         let rows = self.rows();
         let sums = row_sums::<S, P>(s, self.weights, self.h, rows + 1, self.t, first);
         for (p, sums) in sums.iter().enumerate() {
@@ -111,7 +111,6 @@ impl TimeStepForward<'_> {
         for group in first..first + P {
             self.gates(s, group);
         }
-        P
     }
 
     /// From the products to c, for one group of all rows.
@@ -285,13 +284,11 @@ impl Algorithm for Reading<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let groups = groups(self.weights.nodes());
         for at in 0..self.symbols.len() {
-            let mut group = 0;
-            while group < groups {
-                group += match abreast::<S>(groups - group) {
-                    4 => self.read::<S, 4>(s, at, group),
+            for (group, count) in abreast::<S>(groups, at) {
+                match count {
                     2 => self.read::<S, 2>(s, at, group),
                     _ => self.read::<S, 1>(s, at, group),
-                };
+                }
             }
             self.write(s, at);
         }
@@ -299,9 +296,9 @@ impl Algorithm for Reading<'_> {
 }
 
 impl Reading<'_> {
-    /// Number `at` in `P` groups from number `first` on, up to o and c; gives P.
+    /// Number `at` in `P` groups from number `first` on, up to o and c.
     #[inline(always)]
-    fn read<S: Simd, const P: usize>(&mut self, s: S, at: usize, first: usize) -> usize {
+    fn read<S: Simd, const P: usize>(&mut self, s: S, at: usize, first: usize) {
         let n = self.weights.nodes();
         let groups = groups(n);
         let stride = self.h.len() / groups;
@@ -316,7 +313,6 @@ impl Reading<'_> {
             // Here until `write` makes h of it.
             s.store(o, &mut self.h[group * stride + at + 1].0);
         }
-        P
     }
 
     /// The h of number `at`, in all groups.
@@ -352,13 +348,11 @@ impl Algorithm for ReadingProducts<'_> {
     fn run<S: Simd>(self, s: S) {
         let groups = groups(self.weights.nodes());
         for at in 0..self.characters {
-            let mut group = 0;
-            while group < groups {
-                group += match abreast::<S>(groups - group) {
-                    4 => self.multiply::<S, 4>(s, at, group),
+            for (group, count) in abreast::<S>(groups, at) {
+                match count {
                     2 => self.multiply::<S, 2>(s, at, group),
                     _ => self.multiply::<S, 1>(s, at, group),
-                };
+                }
             }
         }
     }
@@ -366,7 +360,7 @@ impl Algorithm for ReadingProducts<'_> {
 
 impl ReadingProducts<'_> {
     #[inline(always)]
-    fn multiply<S: Simd, const P: usize>(&self, s: S, at: usize, first: usize) -> usize {
+    fn multiply<S: Simd, const P: usize>(&self, s: S, at: usize, first: usize) {
         let stride = self.h.len() / groups(self.weights.nodes());
         let sums = row_sums::<S, P>(s, self.weights, self.h, stride, at, first);
         let mut out = [[Line::ZERO; GATES]; P];
@@ -374,7 +368,6 @@ impl ReadingProducts<'_> {
             s.store(*sum, &mut line.0);
         }
         black_box(&out);
-        P
     }
 }
 
