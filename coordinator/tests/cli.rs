@@ -378,6 +378,18 @@ async fn a_worker_of_another_build_is_refused_in_words_and_in_the_log() {
 }
 
 #[tokio::test]
+async fn a_worker_whose_known_run_comes_to_other_bits_is_refused_in_words_and_in_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut coordinator = Coordinator::start(dir.path()).await;
+    let greeted = Worker::greet(coordinator.channel(), peers::hello_of_other_bits()).await;
+    let status = greeted.err().expect("other bits");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("its known run came to"), "{}", status.message());
+    assert!(status.message().contains("test the memory of its machine"), "{}", status.message());
+    assert_eq!(coordinator.wait_for("message refused").await["worker"], "hill-3");
+}
+
+#[tokio::test]
 async fn a_stream_that_is_not_of_the_protocol_is_ended_by_name_and_others_are_not() {
     let dir = tempfile::tempdir().expect("a directory");
     let coordinator = Coordinator::start(dir.path()).await;

@@ -156,6 +156,8 @@ pub(crate) struct Checker {
     truths: BTreeMap<(RunKey, Step), Measured>,
     /// Incarnations of the worker that is known to measure other bits.
     liars: BTreeSet<Incarnation>,
+    /// Those of them whose known run shows it.
+    unsound: BTreeSet<Incarnation>,
     /// Answers that were refused as contradicting what is kept.
     refused: BTreeSet<(LeaseId, Step)>,
     committed: usize,
@@ -213,6 +215,10 @@ impl Checker {
 
     pub(crate) fn on_liar(&mut self, incarnation: Incarnation) {
         self.liars.insert(incarnation);
+    }
+
+    pub(crate) fn on_unsound(&mut self, incarnation: Incarnation) {
+        self.unsound.insert(incarnation);
     }
 
     /// The coordinator was handed something that this incarnation said, or its hello.
@@ -438,6 +444,9 @@ impl Checker {
     }
 
     fn on_granted(&mut self, incarnation: Incarnation, grant: &Grant) -> Checked {
+        hold(!self.unsound.contains(&incarnation), "I9", || {
+            format!("{incarnation}, whose known run came to other bits, is granted a lease")
+        })?;
         let Grant { kind: slalom_common::message::LeaseKind::Primary, run } = grant;
         let (key, lease) = (run.key(), LeaseId::new(self.leases.len() as u64 + 1));
         let mut wanting = self

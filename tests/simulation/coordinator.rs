@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 use slalom_common::id::Incarnation;
 use slalom_common::message::{CoordinatorMessage, WorkerMessage};
 use slalom_common::moment::Moment;
-use slalom_common::run::NUMERICS;
+use slalom_common::run::{KNOWN_RUN, NUMERICS};
 use slalom_coordinator::batch::{AtOnce, Batch, Promises};
 use slalom_coordinator::scheduler::effect::Effect;
 use slalom_coordinator::scheduler::event::{Event, RequestId, StreamId};
 use slalom_coordinator::scheduler::order::Serve;
 use slalom_coordinator::scheduler::record::Record;
 use slalom_coordinator::scheduler::{Scheduler, Settings};
-use slalom_coordinator::service::session::{Heard, Session};
+use slalom_coordinator::service::session::{Heard, Refusal, Session};
 use slalom_coordinator::store::Store as _;
 
 use crate::checker::{Checked, Conditions, Violation, hold};
@@ -377,7 +377,9 @@ impl World {
 
     pub(crate) fn accept(&mut self, connection: ConnectionId) {
         if let Some(process) = &mut self.coordinator.process {
-            process.sessions.insert(connection, Stream { session: Session::new(NUMERICS), joined: None });
+            process
+                .sessions
+                .insert(connection, Stream { session: Session::new(NUMERICS, KNOWN_RUN), joined: None });
         }
     }
 
@@ -392,6 +394,11 @@ impl World {
                 self.end_stream(connection);
             }
             Carried::Message(message) => {
+                let message = if self.planted == Some(Bug::GreetsUnsound) {
+                    planted::as_if_sound(message)
+                } else {
+                    message
+                };
                 let heard = heard_on.session.on_message(message.clone());
                 let joined = heard_on.joined;
                 match (heard, joined) {
@@ -409,6 +416,13 @@ impl World {
                     (Ok(Heard::Saying(_)), None) => {
                         let found = format!("{connection} said something before it greeted");
                         return Err(Violation { invariant: "protocol", found });
+                    }
+                    (Err(Refusal::OtherBits { .. }), _) => {
+                        let worker = self.network.worker_of(connection);
+                        self.end_stream(connection);
+                        if let Some(worker) = worker {
+                            self.refuse_worker(worker);
+                        }
                     }
                     (Err(refusal), _) => {
                         let found =

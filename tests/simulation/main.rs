@@ -82,7 +82,7 @@ struct Check {
 }
 
 /// What the test suite runs.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check { name: "a_thousand_storms_break_no_promise", holds: || survive(SEEDS) },
     Check { name: "a_seed_goes_the_same_way_twice", holds: goes_the_same_way },
     Check {
@@ -97,6 +97,7 @@ const CHECKS: [Check; 12] = [
     },
     Check { name: "a_commit_that_was_not_durable_is_caught", holds: || catches(Bug::ForgetsCommit, "I2") },
     Check { name: "a_worker_of_other_bits_is_caught", holds: || catches(Bug::MeasuresOtherBits, "I9") },
+    Check { name: "a_greeting_of_an_unsound_worker_is_caught", holds: || catches(Bug::GreetsUnsound, "I9") },
     Check { name: "a_lease_that_expires_early_is_caught", holds: || catches(Bug::ExpiresEarly, "I16") },
     Check { name: "a_lease_that_never_expires_is_caught", holds: || catches(Bug::NeverExpires, "L1") },
     Check { name: "a_pause_forgotten_at_a_restart_is_caught", holds: || catches(Bug::ForgetsSteering, "I2") },

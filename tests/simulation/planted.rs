@@ -1,8 +1,9 @@
 //! Bugs to be caught. Each perverts what passes between parts that are right, so that no production code has a switch in it.
 
 use slalom_common::id::{MessageNumber, SweepName};
-use slalom_common::message::{CoordinatorMessage, Lease, Report};
+use slalom_common::message::{CoordinatorMessage, Hello, Lease, Report, WorkerMessage};
 use slalom_common::moment::Moment;
+use slalom_common::run::KNOWN_RUN;
 use slalom_coordinator::scheduler::Scheduler;
 use slalom_coordinator::scheduler::effect::{Effect, Effects};
 use slalom_coordinator::scheduler::event::{Event, RequestId, Saying, Steering};
@@ -24,6 +25,8 @@ pub(crate) enum Bug {
     ForgetsCommit,
     /// One worker's perplexities are off by their last bit.
     MeasuresOtherBits,
+    /// A worker whose known run comes to other bits is greeted like any other.
+    GreetsUnsound,
     /// Whoever is silent for half the lease time loses its leases.
     ExpiresEarly,
     /// Whoever is silent keeps its leases.
@@ -76,6 +79,14 @@ pub(crate) fn as_if_in_force(scheduler: &Scheduler, event: &Event) -> Option<Eve
     let number = MessageNumber::new(0);
     let saying = Saying::Reported { number, lease: current, run: *run, report: report.clone() };
     Some(Event::Said { stream, incarnation, saying })
+}
+
+/// A hello as a coordinator takes it that does not look at the known run.
+pub(crate) fn as_if_sound(message: WorkerMessage) -> WorkerMessage {
+    match message {
+        WorkerMessage::Hello(hello) => WorkerMessage::Hello(Hello { known_run: KNOWN_RUN, ..hello }),
+        message => message,
+    }
 }
 
 /// Whether this acknowledges what only [`as_if_in_force`] has said.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use slalom_common::cost::REFERENCE;
-use slalom_common::id::{Incarnation, LeaseId, WorkerName};
+use slalom_common::id::{ContentHash, Incarnation, LeaseId, WorkerName};
 use slalom_common::message::{CoordinatorMessage, Welcome, WorkerMessage};
 use slalom_common::moment::Moment;
-use slalom_common::run::NUMERICS;
+use slalom_common::run::{KNOWN_RUN, NUMERICS};
 use slalom_worker::agent::backoff::{Backoff, Bounds};
 use slalom_worker::agent::session::{Breach, Effect, Event, Identity, Session, SlotId, Stop};
 
@@ -90,6 +90,10 @@ impl World {
         if self.weather.has_liar && self.lies(worker) {
             self.checker.on_liar(incarnation);
         }
+        let is_unsound = self.is_unsound(worker);
+        if is_unsound {
+            self.checker.on_unsound(incarnation);
+        }
         let named = name(worker.0 as u64);
         self.checker.on_worker_began(incarnation, named.clone());
         let identity = Identity {
@@ -97,6 +101,7 @@ impl World {
             incarnation,
             slots,
             numerics: NUMERICS,
+            known_run: if is_unsound { ContentHash::of(b"another") } else { KNOWN_RUN },
             isa: "portable".to_owned(),
             speed: 1.0,
             gflops_per_slot: 1.0,
@@ -123,6 +128,17 @@ impl World {
     /// Whether this worker measures other bits: because it is so in this world, or because that is planted.
     pub(crate) fn lies(&self, worker: WorkerIndex) -> bool {
         worker.0 == 0 && (self.weather.has_liar || self.planted == Some(Bug::MeasuresOtherBits))
+    }
+
+    /// Whether a worker that measures other bits does so from its start, so that its known run shows it.
+    fn is_unsound(&mut self, worker: WorkerIndex) -> bool {
+        self.weather.has_liar && self.lies(worker) && self.dice.chance(50)
+    }
+
+    /// A coordinator will have nothing to do with it: the process ends.
+    pub(crate) fn refuse_worker(&mut self, worker: WorkerIndex) {
+        self.say(|_| format!("hill-{} is refused", worker.0));
+        self.end_worker(worker);
     }
 
     /// Kill -9 or power loss.

@@ -18,7 +18,7 @@ use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Lease, LeaseEnd, LeaseKind, Report, WorkerMessage,
 };
 use slalom_common::outcome::{FailureReason, Milestone};
-use slalom_common::run::{Family, NUMERICS, Run, Shape};
+use slalom_common::run::{Family, KNOWN_RUN, NUMERICS, Run, Shape};
 use slalom_common::settings::TrainingSettings;
 use slalom_worker::kernels::Kernels;
 use slalom_worker::trainer::milestones::{Next, Observer};
@@ -152,7 +152,8 @@ async fn a_lease_is_trained_and_its_milestones_are_the_trainer_s_own() {
     let mut worker = Worker::start(&coordinator.address(), &["--slots", "2", "--name", "hill-3"]);
     let mut session = coordinator.session().await;
     let hello = session.hello().await;
-    assert_eq!((hello.worker.as_str(), hello.slots, hello.numerics), ("hill-3", 2, NUMERICS));
+    assert_eq!((hello.worker.as_str(), hello.slots), ("hill-3", 2));
+    assert_eq!((hello.numerics, hello.known_run), (NUMERICS, KNOWN_RUN));
     assert!(hello.speed > 0.0 && hello.gflops_per_slot > 0.0 && !hello.isa.is_empty());
     session.welcome(None).await;
 

@@ -9,7 +9,7 @@ use slalom_common::message::{
     CheckpointName, Lease, LeaseEnd, LeaseKind, LeasesHeld, PROTOCOL_VERSION, Report,
 };
 use slalom_common::outcome::{Measured, Milestone, Perplexity};
-use slalom_common::run::NUMERICS;
+use slalom_common::run::{KNOWN_RUN, NUMERICS};
 use tempfile::TempDir;
 
 use super::*;
@@ -120,6 +120,7 @@ async fn results_that_come_during_a_commit_are_one_commit_and_acknowledged_after
         incarnation,
         slots: 64,
         numerics: NUMERICS,
+        known_run: KNOWN_RUN,
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,

@@ -5,13 +5,13 @@
 //!
 //! | message | greeting | live | draining | closed |
 //! | --- | --- | --- | --- | --- |
-//! | `Hello` | live, if the versions are ours; else refused, closed | refused, closed | refused, closed | refused |
+//! | `Hello` | live, if versions and known run are ours; else refused, closed | refused, closed | refused, closed | refused |
 //! | `Numbered` | refused, closed | said; a gap is refused, closed | as live | refused |
 //! | `Heartbeat`, `Progress`, `CheckpointStored` | refused, closed | said | said | refused |
 //! | `Draining` | refused, closed | said, draining | said again: it may be a repeat | refused |
 //! | the stream ends | nobody was here | lost: it is expected back | left | as before |
 
-use slalom_common::id::{MessageNumber, NumericsVersion};
+use slalom_common::id::{ContentHash, MessageNumber, NumericsVersion};
 use slalom_common::message::{Hello, PROTOCOL_VERSION, WorkerMessage};
 
 use crate::scheduler::event::Saying;
@@ -21,6 +21,8 @@ use crate::scheduler::event::Saying;
 pub struct Session {
     /// The bits this build gives.
     numerics: NumericsVersion,
+    /// What that version's known run comes to where all is sound.
+    known_run: ContentHash,
     state: State,
 }
 
@@ -61,6 +63,19 @@ pub enum Refusal {
         /// This build's.
         ours: NumericsVersion,
     },
+    /// A build that is not what it says, a processor or a memory that is not sound (I9).
+    #[error(
+        "this worker does not compute what numerics version {numerics} computes: its known run came to {theirs}, where \
+         {ours} is right; test the memory of its machine, or build it anew"
+    )]
+    OtherBits {
+        /// The version that worker and coordinator agree on.
+        numerics: NumericsVersion,
+        /// What the worker's known run came to.
+        theirs: ContentHash,
+        /// What it comes to.
+        ours: ContentHash,
+    },
     /// Something came before the hello.
     #[error("the first message of a stream is a hello")]
     NotGreeted,
@@ -90,9 +105,10 @@ pub enum Ending {
 }
 
 impl Session {
-    /// A stream that has just been opened.
-    pub fn new(numerics: NumericsVersion) -> Self {
-        Self { numerics, state: State::Greeting }
+    /// A stream that has just been opened, to a coordinator whose sweeps are of version `numerics`, whose known run comes to
+    /// `known_run`.
+    pub fn new(numerics: NumericsVersion, known_run: ContentHash) -> Self {
+        Self { numerics, known_run, state: State::Greeting }
     }
 
     /// What `message` comes to.
@@ -141,6 +157,10 @@ impl Session {
         if hello.numerics != self.numerics {
             return Err(Refusal::OtherNumerics { theirs: hello.numerics, ours: self.numerics });
         }
+        if hello.known_run != self.known_run {
+            let Self { numerics, known_run: ours, .. } = *self;
+            return Err(Refusal::OtherBits { numerics, theirs: hello.known_run, ours });
+        }
         Ok(())
     }
 }
@@ -171,12 +191,16 @@ fn saying(
 #[cfg(test)]
 mod tests {
     use slalom_common::cost::REFERENCE;
-    use slalom_common::id::{ContentHash, Incarnation, LeaseId, RunKey, Step};
+    use slalom_common::id::{Incarnation, LeaseId, RunKey, Step};
     use slalom_common::message::{CheckpointName, LeaseEnd, LeasesHeld, Report};
 
     use super::*;
 
     const OURS: NumericsVersion = NumericsVersion::new(7);
+
+    fn known_run() -> ContentHash {
+        ContentHash::of(b"known")
+    }
 
     fn hello() -> Hello {
         Hello {
@@ -185,6 +209,7 @@ mod tests {
             incarnation: Incarnation::new(3),
             slots: 2,
             numerics: OURS,
+            known_run: known_run(),
             isa: "avx2".to_owned(),
             speed: 1.0,
             gflops_per_slot: 60.0,
@@ -195,7 +220,7 @@ mod tests {
     }
 
     fn greeted() -> Session {
-        let mut session = Session::new(OURS);
+        let mut session = Session::new(OURS, known_run());
         assert_eq!(session.on_message(WorkerMessage::Hello(hello())), Ok(Heard::Greeting(hello())));
         session
     }
@@ -209,7 +234,7 @@ mod tests {
     #[test]
     fn a_hello_of_another_build_is_refused_in_words_and_closes_the_stream() {
         let refused = |hello| {
-            let mut session = Session::new(OURS);
+            let mut session = Session::new(OURS, known_run());
             let refusal = session.on_message(WorkerMessage::Hello(hello)).expect_err("another build");
             assert_eq!(
                 session.on_message(WorkerMessage::Draining { received_max: None }),
@@ -225,11 +250,15 @@ mod tests {
             refused(Hello { numerics: NumericsVersion::new(8), ..hello() }),
             "a worker of numerics version 8 would give other bits: this coordinator's sweeps are of version 7"
         );
+        let unsound = refused(Hello { known_run: ContentHash::of(b"another"), ..hello() });
+        let expected =
+            "this worker does not compute what numerics version 7 computes: its known run came to ae448ac8";
+        assert!(unsound.starts_with(expected), "{unsound}");
     }
 
     #[test]
     fn nothing_comes_before_the_hello_and_no_second_one_after_it() {
-        let mut session = Session::new(OURS);
+        let mut session = Session::new(OURS, known_run());
         let early = session.on_message(WorkerMessage::Heartbeat(LeasesHeld::default()));
         assert_eq!(early, Err(Refusal::NotGreeted));
         assert_eq!(session.on_message(WorkerMessage::Hello(hello())), Err(Refusal::Closed));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use slalom_common::id::Incarnation;
 use slalom_common::log::fleet;
 use slalom_common::message::{CoordinatorMessage, WorkerMessage};
-use slalom_common::run::NUMERICS;
+use slalom_common::run::{KNOWN_RUN, NUMERICS};
 use slalom_proto::v1;
 use slalom_proto::v1::worker_service_server::WorkerService;
 use tokio::sync::{mpsc, oneshot};
@@ -42,7 +42,7 @@ impl WorkerService for Service {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Downstream>, Status> {
         let mut inbound = request.into_inner();
-        let mut session = Session::new(NUMERICS);
+        let mut session = Session::new(NUMERICS, KNOWN_RUN);
         let first = tokio::time::timeout(HELLO_WITHIN, hear(&mut inbound, &mut session));
         let hello = match first.await.map_err(|_| status::no_hello())?? {
             Some(Heard::Greeting(hello)) => hello,

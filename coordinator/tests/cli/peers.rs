@@ -10,7 +10,7 @@ use slalom_common::message::{
     CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report, Welcome, WorkerMessage,
 };
 use slalom_common::outcome::{Measured, Milestone, Perplexity};
-use slalom_common::run::{Family, NUMERICS};
+use slalom_common::run::{Family, KNOWN_RUN, NUMERICS};
 use slalom_common::settings::TrainingSettings;
 use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
 use slalom_proto::v1;
@@ -116,6 +116,7 @@ pub(crate) fn hello() -> Hello {
         incarnation: Incarnation::new(7),
         slots: 1,
         numerics: NUMERICS,
+        known_run: KNOWN_RUN,
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,
@@ -128,6 +129,11 @@ pub(crate) fn hello() -> Hello {
 /// The hello of a worker of another build.
 pub(crate) fn hello_of_other_numerics() -> Hello {
     Hello { numerics: NumericsVersion::new(NUMERICS.number() + 1), ..hello() }
+}
+
+/// The hello of a worker that computes something else.
+pub(crate) fn hello_of_other_bits() -> Hello {
+    Hello { known_run: ContentHash::of(b"other bits"), ..hello() }
 }
 
 /// One stream of a worker.

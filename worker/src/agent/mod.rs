@@ -39,6 +39,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::kernels::Kernels;
 use crate::trainer::TrainerError;
+use crate::trainer::known::known_run;
 use backoff::{Backoff, Bounds};
 use blobs::Blobs;
 use cache::Corpora;
@@ -109,8 +110,8 @@ pub enum AgentError {
     #[error("no thread for a slot")]
     Thread(#[source] std::io::Error),
     /// The machine has no memory for the smallest model.
-    #[error("cannot measure the speed of a slot")]
-    Speed(#[source] TrainerError),
+    #[error("cannot train a small run to begin with")]
+    Memory(#[source] TrainerError),
 }
 
 /// Works for a coordinator until told to end. Cancelling `shutdown.drain` returns when all is handed back, at most
@@ -148,14 +149,15 @@ impl Agent {
         let urls = coordinators.join(",");
         let coordinators = endpoints(coordinators)?;
         let first = coordinators.first().ok_or(AgentError::NoCoordinator)?.1.clone();
-        let measured = tokio::task::spawn_blocking(move || speed::measure(kernels)).await;
-        let speed =
-            measured.expect("measuring does not panic, nor is it cancelled").map_err(AgentError::Speed)?;
+        let tried = tokio::task::spawn_blocking(move || Ok((known_run(kernels)?, speed::measure(kernels)?)));
+        let (known_run, speed) =
+            tried.await.expect("training does not panic, nor is it cancelled").map_err(AgentError::Memory)?;
         let identity = Identity {
             worker: name,
             incarnation,
             slots,
             numerics: NUMERICS,
+            known_run,
             isa: kernels.name().to_string(),
             speed: speed.relative,
             gflops_per_slot: speed.gflops,

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use slalom_common::cost::Coefficients;
 use slalom_common::id::{
-    Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
+    ContentHash, Incarnation, LeaseId, MessageNumber, NumericsVersion, RunKey, Step, StoreId, WorkerName,
 };
 use slalom_common::message::{
     CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report,
@@ -66,6 +66,8 @@ pub struct Identity {
     pub slots: u32,
     /// The bits it gives.
     pub numerics: NumericsVersion,
+    /// What that version's known run came to here.
+    pub known_run: ContentHash,
     /// Its kernels' instruction set.
     pub isa: String,
     /// Rate of a slot relative to the reference cost.
@@ -322,7 +324,7 @@ impl Session {
             return;
         }
         self.stream = Stream::Greeting { until: now + WELCOME_WITHIN };
-        let Identity { worker, incarnation, slots, numerics, isa, speed, gflops_per_slot, cost } =
+        let Identity { worker, incarnation, slots, numerics, known_run, isa, speed, gflops_per_slot, cost } =
             self.identity.clone();
         effects.push(Effect::Send(WorkerMessage::Hello(Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -330,6 +332,7 @@ impl Session {
             incarnation,
             slots,
             numerics,
+            known_run,
             isa,
             speed,
             gflops_per_slot,

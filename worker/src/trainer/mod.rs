@@ -2,6 +2,7 @@
 //! What it computes is a function of (run, step) alone: not of who asks, nor when, nor how often it was stopped.
 
 pub mod batches;
+pub mod known;
 pub mod memory;
 pub mod milestones;
 pub mod resume;

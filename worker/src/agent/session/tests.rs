@@ -26,6 +26,7 @@ fn identity(slots: u32) -> Identity {
         incarnation: Incarnation::new(7),
         slots,
         numerics: NumericsVersion::new(1),
+        known_run: ContentHash::of(b"known"),
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,
