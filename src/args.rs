@@ -127,9 +127,9 @@ pub(crate) enum Verb {
     #[command(after_help = help::PAUSE)]
     Pause(SweepArgs),
 
-    /// Go on with a sweep that is paused or stopping
+    /// Go on with a sweep that is paused or stopping, or give a paused worker runs again
     #[command(after_help = help::RESUME)]
-    Resume(SweepArgs),
+    Resume(ResumeArgs),
 
     /// Finish the runs of a sweep that are begun, then pause it
     #[command(after_help = help::STOP)]
@@ -301,6 +301,20 @@ pub(crate) struct SweepArgs {
     /// The sweep's name; may be left out where there is only one [status: all]
     #[arg(value_name = "SWEEP")]
     pub(crate) sweep: Option<SweepName>,
+
+    #[command(flatten)]
+    pub(crate) at: WhereArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ResumeArgs {
+    /// The sweep's name; may be left out where there is only one
+    #[arg(value_name = "SWEEP", conflicts_with = "worker")]
+    pub(crate) sweep: Option<SweepName>,
+
+    /// Resume this worker, which was paused because three runs in a row failed on it
+    #[arg(long, value_name = "WORKER")]
+    pub(crate) worker: Option<WorkerName>,
 
     #[command(flatten)]
     pub(crate) at: WhereArgs,

@@ -503,11 +503,26 @@ impl People {
     /// See [`CallError`].
     pub(crate) async fn drain(&mut self, worker: &WorkerName) -> Result<Vec<WorkerRow>, CallError> {
         let request = v1::DrainRequest { worker: worker.to_string() };
-        let answer = self.client.drain(request).await.map_err(|status| match self.failed(&status) {
+        let answer = self.client.drain(request).await.map_err(|status| self.no_worker(&status))?;
+        self.worker_rows(answer.into_inner().workers)
+    }
+
+    /// Has a paused worker be given runs again; its processes.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn resume_worker(&mut self, worker: &WorkerName) -> Result<Vec<WorkerRow>, CallError> {
+        let request = v1::ResumeWorkerRequest { worker: worker.to_string() };
+        let answer = self.client.resume_worker(request).await.map_err(|status| self.no_worker(&status))?;
+        self.worker_rows(answer.into_inner().workers)
+    }
+
+    /// As [`Self::failed`], of a call that names a worker.
+    fn no_worker(&self, status: &Status) -> CallError {
+        match self.failed(status) {
             CallError::NotFound { who, what } => CallError::NoWorker { who, what },
             other => other,
-        })?;
-        self.worker_rows(answer.into_inner().workers)
+        }
     }
 
     fn worker_rows(&self, rows: Vec<v1::WorkerRow>) -> Result<Vec<WorkerRow>, CallError> {

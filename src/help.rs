@@ -117,8 +117,10 @@ Runs that are leased go on to their end, also those that a worker holds ahead; a
 pub(crate) const RESUME: &str = "\
 Example:
   slalom resume ski-slope
+  slalom resume --worker hill-3
 
-What is cancelled is not resumed: submit it again.";
+What is cancelled is not resumed: submit it again. A worker on which three runs in a row fail is paused until it is resumed; the \
+     coordinator's log has the reason, and `slalom workers` who is.";
 
 pub(crate) const STOP: &str = "\
 Example:

@@ -180,7 +180,7 @@ pub struct SweepStatus {
     pub trials_done: u64,
     /// Trials answered by a divergence.
     pub trials_diverged: u64,
-    /// Workers with a stream.
+    /// Workers with a stream that are not paused.
     pub workers: u32,
     /// Their slots.
     pub slots: u32,
@@ -259,6 +259,8 @@ pub struct WorkerRow {
     pub speed: f64,
     /// Whether it takes no more leases.
     pub draining: bool,
+    /// Whether it is granted none until a person resumes it: run after run failed on it.
+    pub paused: bool,
     /// Its leases in force, ascending.
     pub leases: Vec<LeaseId>,
     /// Since its last message.

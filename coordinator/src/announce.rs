@@ -24,6 +24,8 @@ pub fn announce(notice: &Notice) {
             fleet::worker_joined(worker, *slots, isa, *gflops_per_slot, *numerics);
         }
         Notice::WorkerDraining { worker, leases } => fleet::worker_draining(worker, *leases),
+        Notice::WorkerPaused { worker, reason, detail } => fleet::worker_paused(worker, *reason, detail),
+        Notice::WorkerResumed { worker } => fleet::worker_resumed(worker),
         Notice::WorkerLeft { worker, why } => match why {
             Leaving::Drained => fleet::worker_left(worker, "drained"),
             Leaving::Former => fleet::worker_left(worker, "former"),

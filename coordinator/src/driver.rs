@@ -98,6 +98,7 @@ enum Call {
     Steer(SweepName, Steering),
     Retry(SweepName),
     Drain(WorkerName),
+    ResumeWorker(WorkerName),
 }
 
 /// A handle to the driver's task.
@@ -241,6 +242,14 @@ impl Driver {
     /// If the coordinator is stopping, or the store stalls and this handle does not wait.
     pub async fn drain(&self, worker: WorkerName) -> Result<Reply, Unanswered> {
         self.call(Call::Drain(worker)).await
+    }
+
+    /// Grants runs again to a worker that was paused; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping, or the store stalls and this handle does not wait.
+    pub async fn resume_worker(&self, worker: WorkerName) -> Result<Reply, Unanswered> {
+        self.call(Call::ResumeWorker(worker)).await
     }
 
     /// Answers a question from what is durable. It runs on the driver's task: it must be quick.
@@ -410,6 +419,7 @@ impl Task {
                     Call::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
                     Call::Retry(sweep) => Event::Retry { request, sweep },
                     Call::Drain(worker) => Event::Drain { request, worker },
+                    Call::ResumeWorker(worker) => Event::ResumeWorker { request, worker },
                 }
             }
             Input::Read(question) => {

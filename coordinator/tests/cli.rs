@@ -11,11 +11,12 @@ mod scale;
 #[path = "cli/trace.rs"]
 mod trace;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use slalom_common::answer::{RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
-use slalom_common::id::ContentHash;
-use slalom_common::message::{LeasesHeld, WorkerMessage};
+use slalom_common::id::{ContentHash, Incarnation};
+use slalom_common::message::{Hello, LeasesHeld, WorkerMessage};
 use slalom_proto::v1;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -387,6 +388,43 @@ async fn a_worker_whose_known_run_comes_to_other_bits_is_refused_in_words_and_in
     assert!(status.message().contains("its known run came to"), "{}", status.message());
     assert!(status.message().contains("test the memory of its machine"), "{}", status.message());
     assert_eq!(coordinator.wait_for("message refused").await["worker"], "hill-3");
+}
+
+#[tokio::test]
+async fn a_worker_on_which_three_runs_in_a_row_fail_is_paused_across_kill_9_until_a_person_resumes_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut coordinator = Coordinator::start(dir.path()).await;
+    submit(coordinator.channel(), &sweep("8,16,32,64")).await;
+    let one = Hello { slots: 1, ..hello() };
+    let (mut poison, _) = Worker::greet(coordinator.channel(), one.clone()).await.expect("a welcome");
+    let mut failed = BTreeSet::new();
+    let mut leases = poison.grants().await;
+    while let Some(lease) = leases.pop().filter(|_| failed.len() < 3) {
+        let number = poison.fail(&lease).await;
+        failed.insert(lease.run.key());
+        leases.extend(poison.acknowledged(number).await);
+    }
+    assert_eq!(failed.len(), 3);
+    let paused = coordinator.wait_for("worker paused").await;
+    assert_eq!((&paused["worker"], &paused["reason"]), (&"hill-3".into(), &"panic".into()));
+    coordinator.kill_9();
+
+    let mut coordinator = Coordinator::start(dir.path()).await;
+    let anew = Hello { incarnation: Incarnation::new(8), ..one };
+    let (mut poison, _) = Worker::greet(coordinator.channel(), anew).await.expect("a welcome");
+    coordinator.wait_for("worker paused").await;
+    let mut people = person(coordinator.channel());
+    let rows = people.list_workers(v1::ListWorkersRequest {}).await.expect("an answer").into_inner().workers;
+    assert!(rows.iter().any(|row| row.connected && row.paused), "{rows:?}");
+    let request = |name: &str| v1::ResumeWorkerRequest { worker: name.to_owned() };
+    let nobody = people.resume_worker(request("hill-33")).await.expect_err("no such worker");
+    assert_eq!(
+        (nobody.code(), nobody.message()),
+        (Code::NotFound, "no worker is called `hill-33`: there is `hill-3`")
+    );
+    people.resume_worker(request("hill-3")).await.expect("an answer");
+    coordinator.wait_for("worker resumed").await;
+    assert!(!poison.grants().await.is_empty());
 }
 
 #[tokio::test]

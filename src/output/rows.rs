@@ -220,6 +220,7 @@ pub(crate) struct WorkerJson<'a> {
     incarnation: String,
     connected: bool,
     draining: bool,
+    paused: bool,
     slots: u32,
     isa: &'a str,
     gflops_per_slot: f64,
@@ -235,6 +236,7 @@ impl<'a> From<&'a WorkerRow> for WorkerJson<'a> {
             incarnation: row.incarnation.to_string(),
             connected: row.connected,
             draining: row.draining,
+            paused: row.paused,
             slots: row.slots,
             isa: &row.isa,
             gflops_per_slot: row.gflops_per_slot,
@@ -258,10 +260,11 @@ pub(crate) fn workers(rows: &[WorkerRow]) -> Columns<7> {
         ("leases", Side::Left),
     ]);
     for row in rows {
-        let state = match (row.connected, row.draining) {
-            (true, false) => "connected",
-            (true, true) => "draining",
-            (false, _) => "away",
+        let state = match row {
+            WorkerRow { connected: false, .. } => "away",
+            WorkerRow { draining: true, .. } => "draining",
+            WorkerRow { paused: true, .. } => "paused",
+            WorkerRow { .. } => "connected",
         };
         let mut leases: Vec<String> = row.leases.iter().take(LEASES_SHOWN).map(LeaseId::to_string).collect();
         if row.leases.len() > LEASES_SHOWN {

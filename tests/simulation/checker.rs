@@ -27,6 +27,9 @@ use crate::trainer::truth;
 /// Lost workers in a row, and fruitless leases, that fail a run (I8).
 const LOSSES_MAX: u32 = 20;
 
+/// Runs that fail on a worker in a row and pause it.
+const FAILED_IN_A_ROW: usize = 3;
+
 /// Checkpoints of a run that are kept.
 const CHECKPOINTS_MAX: usize = 2;
 
@@ -149,6 +152,12 @@ pub(crate) struct Checker {
     names: BTreeMap<Incarnation, WorkerName>,
     /// Processes that a person has drained.
     drained: BTreeSet<Incarnation>,
+    /// Of each worker, the runs that failed on it since it last answered anything.
+    failed_in_a_row: BTreeMap<WorkerName, BTreeSet<RunKey>>,
+    /// Workers that get nothing until a person resumes them.
+    paused: BTreeSet<WorkerName>,
+    /// Of them, those that became so in the last commit: an answer that was decided before may leave after it.
+    paused_lately: BTreeSet<WorkerName>,
     /// Workers of which a person was told that they drain.
     said_to_drain: BTreeSet<WorkerName>,
     /// Bytes that the coordinator once had.
@@ -189,6 +198,7 @@ impl Checker {
     /// The store is what it was when `backup` was made.
     pub(crate) fn on_brought_back(&mut self, backup: Self) {
         let Self { leases, runs, books, refused, committed, drained, said_to_drain, .. } = backup;
+        (self.failed_in_a_row, self.paused) = (backup.failed_in_a_row, backup.paused);
         (self.leases, self.runs, self.books) = (leases, runs, books);
         (self.refused, self.committed) = (refused, committed);
         (self.drained, self.said_to_drain) = (drained, said_to_drain);
@@ -326,6 +336,7 @@ impl Checker {
     }
 
     fn begin_commit(&mut self) {
+        self.paused_lately.clear();
         for book in self.books.values_mut() {
             (book.lately, book.was_done) = (vec![book.course], false);
         }
@@ -358,6 +369,7 @@ impl Checker {
             }
             Record::SweepSteered { sweep, steering } => self.on_steered(sweep, *steering),
             Record::WorkerDrained { worker, incarnations } => self.on_drained(worker, incarnations),
+            Record::WorkerResumed { worker } => self.on_worker_resumed(worker),
             Record::RunsLeased { incarnation, worker: _, first, grants } => {
                 let next = self.leases.len() as u64 + 1;
                 hold(first.number() == next, "I3", || format!("lease {first} was granted, not {next}"))?;
@@ -428,6 +440,32 @@ impl Checker {
         Ok(())
     }
 
+    fn on_worker_resumed(&mut self, worker: &WorkerName) -> Checked {
+        let asked = Ask::ResumeWorker(worker.clone());
+        hold(self.asked.contains(&asked), "I7", || format!("nobody asked to {asked}"))?;
+        self.failed_in_a_row.remove(worker);
+        hold(self.paused.remove(worker), "I5", || format!("\"{asked}\" is on record and changes nothing"))
+    }
+
+    /// An answer came from this process's worker, or a run failed on it.
+    fn on_conduct(&mut self, incarnation: Incarnation, failed: Option<RunKey>) {
+        let Some(name) = self.names.get(&incarnation).cloned() else { return };
+        let in_a_row = self.failed_in_a_row.entry(name.clone()).or_default();
+        match failed {
+            Some(run) => _ = in_a_row.insert(run),
+            None => in_a_row.clear(),
+        }
+        if in_a_row.len() >= FAILED_IN_A_ROW && self.paused.insert(name.clone()) {
+            self.paused_lately.insert(name);
+            self.tally.paused += 1;
+        }
+    }
+
+    /// Workers that wait for somebody to resume them.
+    pub(crate) fn paused_workers(&self) -> Vec<WorkerName> {
+        self.paused.iter().cloned().collect()
+    }
+
     fn on_drained(&mut self, worker: &WorkerName, incarnations: &[Incarnation]) -> Checked {
         let asked = Ask::Drain(worker.clone());
         hold(self.asked.contains(&asked), "I7", || format!("nobody asked to {asked}"))?;
@@ -457,6 +495,9 @@ impl Checker {
         hold(wanting.peek().is_some(), "L1", || format!("lease {lease} is on a run that no sweep lacks"))?;
         hold(wanting.any(|book| book.course == Course::Active), "steering", || {
             format!("lease {lease} is on a run that only sweeps want which are paused or stopping")
+        })?;
+        hold(self.names.get(&incarnation).is_some_and(|name| !self.paused.contains(name)), "L3", || {
+            format!("lease {lease} was granted to {incarnation}, whose worker is paused")
         })?;
         hold(!self.drained.contains(&incarnation), "steering", || {
             format!("lease {lease} was granted to {incarnation}, which is drained")
@@ -527,9 +568,15 @@ impl Checker {
         {
             self.add_divergence(lease, at)?;
         }
+        if !milestones.is_empty() || matches!(end, End::Reported(LeaseEnd::Diverged { .. })) {
+            self.on_conduct(incarnation, None);
+        }
         match end {
             End::Reported(LeaseEnd::HandedBack) => self.tally.handed_back += 1,
-            End::Reported(LeaseEnd::Failed { .. }) => self.tally.failures += 1,
+            End::Reported(LeaseEnd::Failed { .. }) => {
+                self.tally.failures += 1;
+                self.on_conduct(incarnation, Some(key));
+            }
             End::Expired { .. } => self.tally.expired += 1,
             End::Absent => self.tally.absent += 1,
             End::Reported(LeaseEnd::Finished | LeaseEnd::Diverged { .. }) | End::Cancelled => (),
@@ -623,6 +670,7 @@ impl Checker {
     fn add_milestone(&mut self, lease: LeaseId, milestone: &Milestone) -> Checked {
         self.tally.stale_answers += u64::from(!self.granted(lease)?.in_force);
         self.granted(lease)?.fruitful = true;
+        self.on_conduct(self.leases[lease.number() as usize - 1].incarnation, None);
         let (key, step) = (self.granted(lease)?.run, milestone.step);
         let run = self.known(&key)?.run;
         let truth = self.truth(&run, step);
@@ -644,6 +692,7 @@ impl Checker {
 
     fn add_divergence(&mut self, lease: LeaseId, at: Step) -> Checked {
         self.granted(lease)?.fruitful = true;
+        self.on_conduct(self.leases[lease.number() as usize - 1].incarnation, None);
         let key = self.granted(lease)?.run;
         let run = self.known(&key)?.run;
         let truth = self.truth(&run, Step::new(at.number() + 1));
@@ -779,6 +828,12 @@ impl Checker {
                 let mut drained = self.drained.iter().filter_map(|one| self.names.get(one));
                 name == worker && drained.any(|drained| drained == name)
             }
+            (Ask::ResumeWorker(name), Reply::WorkerResumed { worker }) => {
+                name == worker && (!self.paused.contains(name) || self.paused_lately.contains(name))
+            }
+            (Ask::ResumeWorker(name), Reply::NoSuchWorker { known }) => {
+                !known.contains(name) && !self.paused.contains(name)
+            }
             (Ask::Drain(name), Reply::NoSuchWorker { known }) => {
                 // Whoever asks again hears the same (I5).
                 !known.contains(name) && !self.said_to_drain.contains(name)
@@ -788,7 +843,12 @@ impl Checker {
             }
             (Ask::Retry(name), Reply::Retried { .. }) => self.books.contains_key(name),
             (
-                Ask::Submit(_) | Ask::Cancel(_) | Ask::Retry(_) | Ask::Steer(..) | Ask::Drain(_),
+                Ask::Submit(_)
+                | Ask::Cancel(_)
+                | Ask::Retry(_)
+                | Ask::Steer(..)
+                | Ask::Drain(_)
+                | Ask::ResumeWorker(_),
                 Reply::Submitted { .. }
                 | Reply::NameTaken { .. }
                 | Reply::OtherNumerics { .. }
@@ -796,6 +856,7 @@ impl Checker {
                 | Reply::Cancelled { .. }
                 | Reply::Steered { .. }
                 | Reply::Draining { .. }
+                | Reply::WorkerResumed { .. }
                 | Reply::KeepsItsWorker { .. }
                 | Reply::NoSuchWorker { .. }
                 | Reply::Retried { .. }

@@ -291,6 +291,7 @@ impl World {
             | Event::Cancel { .. }
             | Event::Steer { .. }
             | Event::Drain { .. }
+            | Event::ResumeWorker { .. }
             | Event::Retry { .. } => (),
         }
         if self.planted == Some(Bug::TakesStaleEnds)
@@ -302,6 +303,9 @@ impl World {
         }
         if self.planted == Some(Bug::GrantsWhilePaused) && event == Event::Tick {
             at_once.extend(batch.take(planted::grant_while_paused(&mut process.scheduler, local)));
+        }
+        if self.planted == Some(Bug::GrantsToPaused) && event == Event::Tick {
+            at_once.extend(batch.take(planted::grant_to_paused(&mut process.scheduler, local)));
         }
         let mut effects = process.scheduler.handle(local, event);
         if self.planted == Some(Bug::ResumesPastMilestone) {
@@ -448,6 +452,7 @@ impl World {
             Ask::Retry(sweep) => Event::Retry { request, sweep },
             Ask::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
             Ask::Drain(worker) => Event::Drain { request, worker },
+            Ask::ResumeWorker(worker) => Event::ResumeWorker { request, worker },
         });
         self.turn_coordinator()
     }

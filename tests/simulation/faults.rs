@@ -68,6 +68,8 @@ pub(crate) struct Weather {
     pub(crate) lives_together: bool,
     /// The first worker's memory is bad: it measures other bits.
     pub(crate) has_liar: bool,
+    /// The last worker is poison: during the storm nearly all that it is given fails.
+    pub(crate) has_poison: bool,
     /// How long things go wrong.
     pub(crate) storm: Duration,
     /// A message takes up to this.
@@ -98,6 +100,7 @@ impl Weather {
             strike_after_events: *dice.pick(&[None, None, Some(20), Some(200)]).expect("there are some"),
             lives_together: dice.chance(10),
             has_liar: dice.chance(15),
+            has_poison: dice.chance(15),
             storm: dice.millis(5_000..=90_000),
             delay_ms: *dice.pick(&[2, 20, 200, 1_000]).expect("there are some"),
             slow_percent: *dice.pick(&[0, 0, 1, 5]).expect("there are some"),

@@ -128,6 +128,7 @@ pub(crate) fn of_record(record: &Record) -> String {
         Record::WorkerDrained { worker, incarnations } => {
             format!("{worker} drained, {} processes", incarnations.len())
         }
+        Record::WorkerResumed { worker } => format!("{worker} resumed"),
         Record::RunsLeased { worker, first, grants, .. } => {
             format!("{} leases from {first} granted to {worker}", grants.len())
         }
@@ -163,6 +164,7 @@ pub(crate) fn of_reply(reply: &Reply) -> String {
         Reply::Retried { runs } => format!("{runs} runs retried"),
         Reply::Steered { .. } => "steered".to_owned(),
         Reply::Draining { .. } => "draining".to_owned(),
+        Reply::WorkerResumed { .. } => "worker resumed".to_owned(),
         Reply::KeepsItsWorker { .. } => "keeps its worker".to_owned(),
         Reply::NoSuchWorker { .. } => "no such worker".to_owned(),
         Reply::NoSuchSweep { .. } => "no such sweep".to_owned(),

@@ -82,7 +82,7 @@ struct Check {
 }
 
 /// What the test suite runs.
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 14] = [
     Check { name: "a_thousand_storms_break_no_promise", holds: || survive(SEEDS) },
     Check { name: "a_seed_goes_the_same_way_twice", holds: goes_the_same_way },
     Check {
@@ -105,6 +105,7 @@ const CHECKS: [Check; 13] = [
         name: "a_grant_for_a_paused_sweep_is_caught",
         holds: || catches(Bug::GrantsWhilePaused, "steering"),
     },
+    Check { name: "a_grant_to_a_paused_worker_is_caught", holds: || catches(Bug::GrantsToPaused, "L3") },
 ];
 
 fn check(filter: &str) -> Result<(), String> {

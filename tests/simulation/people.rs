@@ -22,6 +22,7 @@ pub(crate) enum Ask {
     Retry(SweepName),
     Steer(SweepName, Steering),
     Drain(WorkerName),
+    ResumeWorker(WorkerName),
 }
 
 impl fmt::Display for Ask {
@@ -34,6 +35,7 @@ impl fmt::Display for Ask {
             Self::Steer(name, Steering::Stop) => write!(f, "stop {name}"),
             Self::Steer(name, Steering::Resume) => write!(f, "resume {name}"),
             Self::Drain(name) => write!(f, "drain {name}"),
+            Self::ResumeWorker(name) => write!(f, "resume worker {name}"),
         }
     }
 }
@@ -69,7 +71,7 @@ impl People {
     /// What one of them asks for next, in a fleet of so many workers.
     pub(crate) fn ask(&self, dice: &mut Dice, workers: u64) -> Ask {
         let sweep = dice.pick(&self.sweeps).expect("there is a sweep").clone();
-        match dice.below(18) {
+        match dice.below(19) {
             0 | 1 => Ask::Cancel(sweep.name().clone()),
             2 => Ask::Retry(sweep.name().clone()),
             3 => {
@@ -83,6 +85,7 @@ impl People {
             9 | 10 => Ask::Steer(sweep.name().clone(), Steering::Resume),
             // Now and then one that there is not.
             11 => Ask::Drain(crate::worker::name(dice.below(workers + 1))),
+            12 => Ask::ResumeWorker(crate::worker::name(dice.below(workers + 1))),
             _ => Ask::Submit(Box::new(sweep)),
         }
     }

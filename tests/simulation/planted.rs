@@ -1,6 +1,6 @@
 //! Bugs to be caught. Each perverts what passes between parts that are right, so that no production code has a switch in it.
 
-use slalom_common::id::{MessageNumber, SweepName};
+use slalom_common::id::{MessageNumber, SweepName, WorkerName};
 use slalom_common::message::{CoordinatorMessage, Hello, Lease, Report, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::KNOWN_RUN;
@@ -35,11 +35,16 @@ pub(crate) enum Bug {
     ForgetsSteering,
     /// At a tick, slots that are free take runs of paused sweeps too.
     GrantsWhilePaused,
+    /// At a tick, a worker that is paused takes runs too.
+    GrantsToPaused,
 }
 
 /// Whether this is what [`Bug::ForgetsSteering`] forgets.
 pub(crate) const fn steers(record: &Record) -> bool {
-    matches!(record, Record::SweepSteered { .. } | Record::WorkerDrained { .. })
+    matches!(
+        record,
+        Record::SweepSteered { .. } | Record::WorkerDrained { .. } | Record::WorkerResumed { .. }
+    )
 }
 
 /// What would be granted if no sweep were paused. Each is paused again at once, so nothing but the grants tells.
@@ -58,6 +63,24 @@ pub(crate) fn grant_while_paused(scheduler: &mut Scheduler, now: Moment) -> Effe
             all.now.extend(now);
             all.after_commit.extend(after_commit);
         }
+    }
+    all
+}
+
+/// What would be granted if no worker were paused: the word that one serves again is never on record.
+pub(crate) fn grant_to_paused(scheduler: &mut Scheduler, now: Moment) -> Effects {
+    let paused: Vec<WorkerName> = scheduler.ledger().paused_workers().cloned().collect();
+    let mut all = Effects::default();
+    for worker in paused {
+        let resumed = Event::ResumeWorker { request: RequestId(0), worker };
+        let would = scheduler.clone().handle(now, resumed.clone());
+        if !would.records.iter().any(|record| matches!(record, Record::RunsLeased { .. })) {
+            continue;
+        }
+        let Effects { records, now, after_commit } = scheduler.handle(now, resumed);
+        all.records.extend(records.into_iter().filter(|record| !steers(record)));
+        all.now.extend(now);
+        all.after_commit.extend(after_commit);
     }
     all
 }

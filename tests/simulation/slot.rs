@@ -52,8 +52,10 @@ impl World {
         lease: Lease,
         checkpoint_every: Duration,
     ) -> Checked {
-        let fails = !self.is_calm() && self.dice.chance(self.weather.failure_percent);
-        let fails_at = fails.then(|| Step::new(self.dice.below(20)));
+        let is_poison = self.weather.has_poison && worker.0 + 1 == self.hosts.len();
+        let percent = if is_poison { 95 } else { self.weather.failure_percent };
+        let fails = !self.is_calm() && self.dice.chance(percent);
+        let fails_at = fails.then(|| Step::new(if is_poison { 0 } else { self.dice.below(20) }));
         let now = self.now;
         let Some(process) = self.process(worker, id) else { return Ok(()) };
         let place = &mut process.slots[slot.0 as usize];

@@ -21,6 +21,8 @@ pub(crate) struct Tally {
     pub(crate) stopped: u64,
     /// Processes of workers that a person has drained.
     pub(crate) drained: u64,
+    /// Workers that were paused because run after run failed on them.
+    pub(crate) paused: u64,
     /// The most reports of one worker that waited for their acknowledgement.
     pub(crate) unacknowledged_max: u64,
 }
@@ -29,13 +31,21 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
         let Self {
-            stale_answers, conflicts, forgotten, steered, stopped, drained, unacknowledged_max, ..
+            stale_answers,
+            conflicts,
+            forgotten,
+            steered,
+            stopped,
+            drained,
+            paused,
+            unacknowledged_max,
+            ..
         } = self;
         write!(
             f,
             "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
              checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, \
-             {steered} pauses, stops and resumes, {stopped} sweeps stopped, {drained} workers drained, at most \
+             {steered} pauses, stops and resumes, {stopped} sweeps stopped, {drained} workers drained, {paused} paused, at most \
              {unacknowledged_max} reports of a worker under way"
         )
     }
@@ -56,6 +66,7 @@ impl Tally {
         self.steered += other.steered;
         self.stopped += other.stopped;
         self.drained += other.drained;
+        self.paused += other.paused;
         self.unacknowledged_max = self.unacknowledged_max.max(other.unacknowledged_max);
     }
 
@@ -75,6 +86,7 @@ impl Tally {
             ("pauses, stops and resumes", self.steered),
             ("sweeps that stop", self.stopped),
             ("drained workers", self.drained),
+            ("paused workers", self.paused),
         ];
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }

@@ -446,13 +446,14 @@ impl World {
         self.later(after, Happening::CallIsMadeAgain { call });
     }
 
-    /// After the storm, whoever sees a sweep that was left paused resumes it; and looks again, for a retry may bring one back.
+    /// After the storm, whoever sees a sweep or a worker that was left paused resumes it; and looks again, for a retry may bring one back.
     fn resume_what_is_held_up(&mut self) {
         if self.phase != Phase::Calm {
             return;
         }
-        for sweep in self.checker.held_up() {
-            let resume = Ask::Steer(sweep, Steering::Resume);
+        let sweeps = self.checker.held_up().into_iter().map(|sweep| Ask::Steer(sweep, Steering::Resume));
+        let workers = self.checker.paused_workers().into_iter().map(Ask::ResumeWorker);
+        for resume in sweeps.chain(workers).collect::<Vec<_>>() {
             if !self.people.calls.iter().any(|call| !call.answered && call.ask == resume) {
                 self.ask_after(Duration::ZERO, resume);
             }

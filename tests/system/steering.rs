@@ -76,9 +76,13 @@ fn a_worker_drained_while_it_is_away_leaves_when_it_is_back_and_another_of_its_n
     assert_eq!(world.results_csv(&sweep), calm());
     let leased = world.count(&event("run leased"));
     assert_eq!(world.count(&event("run leased").with("attempt", 1)), leased);
-    let unknown = world.slalom(&["drain", "hil"]);
-    assert_eq!(unknown.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert!(said.contains("error: no worker is called `hil`: there is `hill` at "), "{said}");
-    assert!(said.ends_with("  help: `slalom workers` lists the workers there\n"), "{said}");
+    let unpaused = world.asks(&["resume", "--worker", "hill"]);
+    assert_eq!(unpaused[0]["paused"], false, "to resume what is not paused changes nothing");
+    for verb in [&["drain", "hil"][..], &["resume", "--worker", "hil"]] {
+        let unknown = world.slalom(verb);
+        assert_eq!(unknown.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+        assert!(said.contains("error: no worker is called `hil`: there is `hill` at "), "{said}");
+        assert!(said.ends_with("  help: `slalom workers` lists the workers there\n"), "{said}");
+    }
 }

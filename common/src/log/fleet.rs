@@ -35,6 +35,8 @@ pub const EVENTS: &[Described] = &[
     ("sweep resumed", "info", &["sweep", "done", "running", "waiting"]),
     ("worker joined", "info", &["worker", "slots", "isa", "gflops_per_slot", "numerics"]),
     ("worker draining", "info", &["worker", "leases"]),
+    ("worker paused", "warn", &["worker", "reason", "detail"]),
+    ("worker resumed", "info", &["worker"]),
     ("worker left", "info", &["worker", "why"]),
     ("worker left", "warn", &["worker", "why"]),
     ("run leased", "info", &[
@@ -208,6 +210,18 @@ pub fn worker_joined(
 /// A person has a worker hand back its leases and leave.
 pub fn worker_draining(worker: &WorkerName, leases: u64) {
     tracing::info!(target: "slalom::fleet", worker = worker.as_str(), leases, "worker draining");
+}
+
+/// A worker gets no more runs until a person resumes it: three in a row failed on it, the last for this reason.
+pub fn worker_paused(worker: &WorkerName, reason: FailureReason, detail: &str) {
+    tracing::warn!(
+        target: "slalom::fleet", worker = worker.as_str(), reason = reason.word(), detail, "worker paused"
+    );
+}
+
+/// A person resumed a worker that was paused.
+pub fn worker_resumed(worker: &WorkerName) {
+    tracing::info!(target: "slalom::fleet", worker = worker.as_str(), "worker resumed");
 }
 
 /// A worker's session ended as it should; `why` is a code.
@@ -545,6 +559,8 @@ mod tests {
         checkpoints_not_removed(Some(ContentHash::of(b"state")), &why);
         server_failed(&why);
         worker_draining(&worker, 3);
+        worker_paused(&worker, FailureReason::Panic, "index out of bounds");
+        worker_resumed(&worker);
         worker_left(&worker, "drained");
         worker_left_silent(&worker);
         progress(&sweep, &counts, 2, 32, Some(4.871), Some(Eta { seconds: 12.2, low: 10.0, high: 15.0 }));

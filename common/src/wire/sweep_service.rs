@@ -334,6 +334,7 @@ impl WorkerRow {
             gflops_per_slot: self.gflops_per_slot,
             speed: self.speed,
             draining: self.draining,
+            paused: self.paused,
             leases: self.leases.iter().map(|lease| lease.number()).collect(),
             silent_ms: u64::try_from(self.silent.as_millis()).unwrap_or(u64::MAX),
         }
@@ -359,6 +360,7 @@ impl WorkerRow {
             gflops_per_slot: finite("WorkerRow.gflops_per_slot", wire.gflops_per_slot)?,
             speed: finite("WorkerRow.speed", wire.speed)?,
             draining: wire.draining,
+            paused: wire.paused,
             leases: wire.leases.into_iter().map(LeaseId::new).collect(),
             silent: Duration::from_millis(wire.silent_ms),
         })
@@ -521,6 +523,7 @@ mod tests {
             gflops_per_slot: 61.0,
             speed: 1.25,
             draining: false,
+            paused: true,
             leases: vec![LeaseId::new(3), LeaseId::new(88)],
             silent: Duration::from_millis(4321),
         };

@@ -13,7 +13,7 @@ use slalom_common::sweep::Sweep;
 
 use super::Scheduler;
 use super::effect::Notice;
-use super::fleet::Readiness;
+use super::fleet::{Readiness, Worker};
 use super::ledger::SweepIndex;
 
 /// How far an ETA may be off, from below and above: runs of one sweep vary so much around their prediction.
@@ -123,6 +123,7 @@ impl Scheduler {
                 gflops_per_slot: hello.map_or(0.0, |hello| hello.gflops_per_slot),
                 speed: worker.speed(),
                 draining: worker.readiness != Readiness::Ready,
+                paused: self.pauses(&worker.name),
                 leases: worker.leases.keys().copied().collect(),
                 silent: now.since(worker.heard),
             }
@@ -130,10 +131,14 @@ impl Scheduler {
         rows.collect()
     }
 
-    /// Workers with a stream, and their slots.
+    /// Workers with a stream that are not paused, and their slots.
     pub fn workers_and_slots(&self) -> (u32, u32) {
-        let there = self.fleet.values().filter(|worker| worker.stream.is_some());
+        let there = self.there();
         there.fold((0, 0), |(workers, slots), worker| (workers + 1, slots + worker.slots() as u32))
+    }
+
+    fn there(&self) -> impl Iterator<Item = &Worker> {
+        self.fleet.values().filter(|worker| worker.stream.is_some() && !self.pauses(&worker.name))
     }
 
     /// Summed rate of the slots that are there at this work, relative to the reference core.
@@ -143,8 +148,7 @@ impl Scheduler {
 
     /// How often the slots that are there do this work in a second, if it is shared among them without a rest.
     fn rate(&self, work: &Work) -> f64 {
-        let there = self.fleet.values().filter(|worker| worker.stream.is_some());
-        there.map(|worker| worker.slots() as f64 / worker.seconds(work)).sum()
+        self.there().map(|worker| worker.slots() as f64 / worker.seconds(work)).sum()
     }
 
     pub(super) fn progress_notice(&self, now: Moment, sweep: SweepIndex) -> Notice {

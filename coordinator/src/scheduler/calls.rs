@@ -1,4 +1,4 @@
-//! What people ask for: submit, cancel, steer, retry, drain. Each is answered after the commit of what it changed.
+//! What people ask for: submit, cancel, steer, retry, drain, resume a worker. Each is answered after the commit of what it changed.
 
 use std::collections::BTreeSet;
 
@@ -151,6 +151,21 @@ impl Scheduler {
             effects.announce(Notice::WorkerDraining { worker: name.clone(), leases });
         }
         Reply::Draining { worker: name }
+    }
+
+    pub(super) fn on_resume_worker(&mut self, request: RequestId, name: WorkerName, effects: &mut Effects) {
+        let mut known: BTreeSet<&WorkerName> = self.fleet.values().map(|worker| &worker.name).collect();
+        known.extend(self.ledger.paused_workers());
+        let reply = if known.contains(&name) {
+            if self.ledger.is_paused(&name) {
+                self.record(Record::WorkerResumed { worker: name.clone() }, effects);
+                effects.announce(Notice::WorkerResumed { worker: name.clone() });
+            }
+            Reply::WorkerResumed { worker: name }
+        } else {
+            Reply::NoSuchWorker { known: known.into_iter().cloned().collect() }
+        };
+        effects.after_commit.push(Effect::Reply { request, reply });
     }
 
     fn no_such_sweep(&self) -> Reply {

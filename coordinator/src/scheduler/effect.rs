@@ -101,6 +101,11 @@ pub enum Reply {
         /// Its name.
         worker: WorkerName,
     },
+    /// The worker is given runs again; one that was not paused still is.
+    WorkerResumed {
+        /// Its name.
+        worker: WorkerName,
+    },
     /// The worker of a `slalom run` ends with it.
     KeepsItsWorker {
         /// The sweep that is run.
@@ -201,6 +206,20 @@ pub enum Notice {
         worker: WorkerName,
         /// Its leases in force.
         leases: u64,
+    },
+    /// A worker is given no more runs until a person resumes it: run after run failed on it.
+    WorkerPaused {
+        /// Which.
+        worker: WorkerName,
+        /// Why the last of them failed.
+        reason: FailureReason,
+        /// In words.
+        detail: String,
+    },
+    /// A person resumed a worker that was paused.
+    WorkerResumed {
+        /// Which.
+        worker: WorkerName,
     },
     /// A worker's session is over.
     WorkerLeft {

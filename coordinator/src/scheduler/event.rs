@@ -83,6 +83,13 @@ pub enum Event {
         /// Which.
         sweep: SweepName,
     },
+    /// A person says that a paused worker is to serve again.
+    ResumeWorker {
+        /// The call.
+        request: RequestId,
+        /// Its name.
+        worker: WorkerName,
+    },
     /// A person has a worker hand back what it holds and leave.
     Drain {
         /// The call.

@@ -46,7 +46,7 @@ impl Scheduler {
         let mut takers: Vec<(Incarnation, f64)> = self
             .fleet
             .iter()
-            .filter(|(_, worker)| worker.takes_leases() && (worker.idle_slots() > 0 || worker.wants_ahead()))
+            .filter(|(_, worker)| self.may_take(worker) && (worker.idle_slots() > 0 || worker.wants_ahead()))
             .map(|(&incarnation, worker)| (incarnation, worker.speed()))
             .collect();
         takers.sort_by(|(_, a), (_, b)| b.total_cmp(a));
@@ -138,12 +138,17 @@ impl Scheduler {
         }
     }
 
+    /// Whether it is there, takes leases, and is to be given any.
+    fn may_take(&self, worker: &Worker) -> bool {
+        worker.takes_leases() && !self.pauses(&worker.name)
+    }
+
     /// Whether `run` failed last on this incarnation while others are there to try it: a poison worker must not spend the
     /// attempts of every run (L3).
     fn failed_here(&self, incarnation: Incarnation, run: &Run) -> bool {
         let last = self.ledger.find(&run.key()).and_then(|id| self.failed_on.get(&id));
         let mut others =
-            self.fleet.iter().filter(|&(&other, worker)| other != incarnation && worker.takes_leases());
+            self.fleet.iter().filter(|&(&other, worker)| other != incarnation && self.may_take(worker));
         last == Some(&incarnation) && others.next().is_some()
     }
 
@@ -168,7 +173,7 @@ impl Scheduler {
         let entry = self.ledger.sweep(sweep);
         let mut views = entry.run(number).into_iter().flat_map(|run| self.ledger.run(run).views());
         let waits = views.any(|(of, _, state)| of == sweep && state == RunState::Waiting);
-        let takes = self.fleet.get(&worker).is_some_and(Worker::takes_leases);
+        let takes = self.fleet.get(&worker).is_some_and(|worker| self.may_take(worker));
         if !waits || !takes || !self.settings.serve.serves(entry) {
             self.clearing = None;
             return None;

@@ -24,6 +24,9 @@
 //! A worker that a person drains, which holds until its process is gone: its leases go on until it hands them back, a grant that
 //! was lost on its way to it ends at its next heartbeat, and each hello is answered by the word that it is to drain. Sweeps know nothing of it.
 //!
+//! A worker on which three runs in a row fail, none of them answering anything, is paused by its name, whatever process it is: it
+//! goes on with what it holds and is granted nothing until a person resumes it. The worker of a `slalom run` never is.
+//!
 //! A sweep, and what moves it. A slot that is free takes no run for a sweep that is paused or stopping, and no lease names a
 //! step that only such a sweep wants; leases in force go on. A sweep whose last run is over is done from any state but cancelled.
 //!
@@ -60,7 +63,7 @@ use std::time::Duration;
 
 use slalom_common::answer::RunState;
 use slalom_common::cost::Work;
-use slalom_common::id::{Incarnation, NumericsVersion, RunId, StoreId};
+use slalom_common::id::{Incarnation, NumericsVersion, RunId, StoreId, WorkerName};
 use slalom_common::moment::Moment;
 
 use effect::{Effect, Effects, Notice};
@@ -187,10 +190,19 @@ impl Scheduler {
                 self.on_steer(request, sweep, steering, &mut effects);
             }
             Event::Drain { request, worker } => self.on_drain(request, worker, &mut effects),
+            Event::ResumeWorker { request, worker } => {
+                self.on_resume_worker(request, worker, &mut effects);
+            }
             Event::Retry { request, sweep } => self.on_retry(request, &sweep, &mut effects),
         }
         self.grant(now, &mut effects);
         effects
+    }
+
+    /// Whether this worker is granted nothing because run after run failed on it. The only worker there is goes on: the runs'
+    /// own attempts bound what it fails.
+    pub(super) fn pauses(&self, worker: &WorkerName) -> bool {
+        !matches!(self.settings.serve, Serve::Only(_)) && self.ledger.is_paused(worker)
     }
 
     fn on_tick(&mut self, now: Moment, effects: &mut Effects) {

@@ -93,6 +93,11 @@ pub enum Record {
         /// Its processes at that time that had not been drained before.
         incarnations: Vec<Incarnation>,
     },
+    /// A person said that a paused worker is to serve again.
+    WorkerResumed {
+        /// Its name.
+        worker: WorkerName,
+    },
     /// A person gave failed runs fresh attempts.
     RunsRetried {
         /// Which.

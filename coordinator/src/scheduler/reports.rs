@@ -1,7 +1,7 @@
 //! What workers report: answers, ends of leases, checkpoints; and how an end that nobody reports is recorded.
 
 use slalom_common::answer::{RunState, SweepState};
-use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunId, RunKey};
+use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunId, RunKey, WorkerName};
 use slalom_common::message::{CheckpointName, CoordinatorMessage, LeaseEnd, Report};
 use slalom_common::outcome::Milestone;
 
@@ -204,6 +204,15 @@ impl Scheduler {
         self.end_lease(lease, Vec::new(), End::Cancelled, effects);
     }
 
+    /// Tells that a worker is granted nothing, if it is so.
+    pub(super) fn announce_if_paused(&self, worker: &WorkerName, effects: &mut Effects) {
+        let failure = self.ledger.conduct(worker).and_then(|conduct| conduct.last_failure());
+        if let (true, Some((reason, detail))) = (self.pauses(worker), failure) {
+            let (worker, detail) = (worker.clone(), detail.to_owned());
+            effects.announce(Notice::WorkerPaused { worker, reason, detail });
+        }
+    }
+
     /// Records the end of a lease, whoever ended it, and says what that means in every sweep that wants the run.
     pub(super) fn end_lease(
         &mut self,
@@ -234,7 +243,11 @@ impl Scheduler {
         let views = self.ledger.run(entry.run).views().map(|(sweep, _, _)| sweep);
         let stopping: Vec<SweepIndex> =
             views.filter(|&sweep| self.ledger.sweep(sweep).course == Course::Stopping).collect();
+        let was_paused = self.pauses(&worker);
         let transitions = self.record(Record::LeaseEnded { lease, milestones, end }, effects);
+        if !was_paused {
+            self.announce_if_paused(&worker, effects);
+        }
         for transition in transitions.iter().filter(|one| one.to == RunState::Waiting) {
             let run = self.named(transition.sweep, transition.number, transition.run);
             effects.announce(Notice::RunRequeued { run, worker: worker.clone(), lease, why });

@@ -23,6 +23,7 @@ use super::grants::{GRANT_LEASES_MAX, GRANT_STEPS_MAX, send_grants};
 use super::*;
 
 mod alone;
+mod conduct;
 mod steering;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -684,11 +685,14 @@ fn the_end_of_a_lease_that_was_never_granted_is_refused_and_acknowledged() {
 fn runs_retried_after_a_restart_are_leased() {
     let mut world = World::new();
     world.submit(sweep("a"));
-    let (mut hill, effects) = world.join("hill", 1);
-    let mut leases = grants(&effects);
-    while let Some(lease) = leases.pop() {
-        let effects = world.fail(&mut hill, &lease);
-        leases.extend(grants(&effects));
+    for worker in ["hill", "dale", "vale", "glen", "fell", "moor"] {
+        let (mut peer, effects) = world.join(worker, 1);
+        let mut leases = grants(&effects);
+        // Until its third run pauses it.
+        while let Some(lease) = leases.pop() {
+            let effects = world.fail(&mut peer, &lease);
+            leases.extend(grants(&effects));
+        }
     }
     assert_eq!(world.counts("a"), [0, 0, 0, 0, 4, 0]);
     world.restart();

@@ -52,7 +52,8 @@ impl Scheduler {
             effects.now.push(Effect::Close { stream: former });
         }
         worker.heard = now;
-        if worker.hello.is_none() {
+        let is_new = worker.hello.is_none();
+        if is_new {
             effects.announce(Notice::WorkerJoined {
                 worker: hello.worker.clone(),
                 slots: hello.slots,
@@ -73,6 +74,10 @@ impl Scheduler {
         let held = if forget { LeasesHeld::default() } else { hello.held.clone() };
         worker.hello = Some(hello);
         effects.after_commit.push(Effect::Send { stream, message: CoordinatorMessage::Welcome(welcome) });
+        let name = self.fleet[&incarnation].name.clone();
+        if is_new {
+            self.announce_if_paused(&name, effects);
+        }
         if self.ledger.is_drained(incarnation) {
             self.tell_to_drain(incarnation, effects);
         }

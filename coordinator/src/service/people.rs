@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slalom_common::answer::{Preview, SweepStatus};
-use slalom_common::id::SweepName;
+use slalom_common::id::{SweepName, WorkerName};
 use slalom_common::sweep::Sweep;
 use slalom_common::trials;
 use slalom_common::wire::sweep_service::{RunsWanted, sweep_name, watch_interval, worker_name};
@@ -191,22 +191,23 @@ impl SweepService for Service {
         let name = name.map_err(|error| status::of_wire(&error))?;
         match self.driver.drain(name.clone()).await.map_err(status::of_stopped)? {
             Reply::Draining { worker } => {
-                let rows = self.driver.read(Scheduler::worker_rows).await.map_err(status::of_stopped)?;
-                let named = rows.iter().filter(|row| row.worker == worker);
-                let workers = named.map(slalom_common::answer::WorkerRow::to_wire).collect();
-                Ok(Response::new(v1::DrainResponse { workers }))
+                Ok(Response::new(v1::DrainResponse { workers: self.rows_of(&worker).await? }))
             }
-            Reply::NoSuchWorker { known } => Err(status::no_such_worker(&name, &known)),
-            Reply::KeepsItsWorker { only } => Err(status::keeps_its_worker(&only)),
-            // The scheduler answers each call by its own replies.
-            Reply::Submitted { .. }
-            | Reply::NameTaken { .. }
-            | Reply::OtherNumerics { .. }
-            | Reply::TakesNoOther { .. }
-            | Reply::Cancelled { .. }
-            | Reply::Steered { .. }
-            | Reply::Retried { .. }
-            | Reply::NoSuchSweep { .. } => Err(status::defect()),
+            other => Err(worker_refused(other, &name)),
+        }
+    }
+
+    async fn resume_worker(
+        &self,
+        request: Request<v1::ResumeWorkerRequest>,
+    ) -> Result<Response<v1::ResumeWorkerResponse>, Status> {
+        let name = worker_name("ResumeWorkerRequest.worker", &request.into_inner().worker);
+        let name = name.map_err(|error| status::of_wire(&error))?;
+        match self.driver.resume_worker(name.clone()).await.map_err(status::of_stopped)? {
+            Reply::WorkerResumed { worker } => {
+                Ok(Response::new(v1::ResumeWorkerResponse { workers: self.rows_of(&worker).await? }))
+            }
+            other => Err(worker_refused(other, &name)),
         }
     }
 
@@ -238,6 +239,13 @@ impl SweepService for Service {
 }
 
 impl Service {
+    /// The processes of one worker.
+    async fn rows_of(&self, worker: &WorkerName) -> Result<Vec<v1::WorkerRow>, Status> {
+        let rows = self.driver.read(Scheduler::worker_rows).await.map_err(status::of_stopped)?;
+        let named = rows.iter().filter(|row| row.worker == *worker);
+        Ok(named.map(slalom_common::answer::WorkerRow::to_wire).collect())
+    }
+
     /// Looks a sweep up. It stays where it is: sweeps are never removed.
     async fn find(&self, name: &SweepName) -> Result<SweepIndex, Status> {
         let asked = name.clone();
@@ -402,11 +410,31 @@ fn refused(reply: Reply, asked: &SweepName, given: Option<&Sweep>) -> Status {
             | Reply::Cancelled { .. }
             | Reply::Steered { .. }
             | Reply::Draining { .. }
+            | Reply::WorkerResumed { .. }
             | Reply::KeepsItsWorker { .. }
             | Reply::NoSuchWorker { .. }
             | Reply::Retried { .. }
             | Reply::NameTaken { .. },
             _,
         ) => status::defect(),
+    }
+}
+
+/// The status for an answer about a worker that is not the one hoped for.
+fn worker_refused(reply: Reply, asked: &WorkerName) -> Status {
+    match reply {
+        Reply::NoSuchWorker { known } => status::no_such_worker(asked, &known),
+        Reply::KeepsItsWorker { only } => status::keeps_its_worker(&only),
+        // The scheduler answers each call by its own replies.
+        Reply::Submitted { .. }
+        | Reply::NameTaken { .. }
+        | Reply::OtherNumerics { .. }
+        | Reply::TakesNoOther { .. }
+        | Reply::Cancelled { .. }
+        | Reply::Steered { .. }
+        | Reply::Retried { .. }
+        | Reply::Draining { .. }
+        | Reply::WorkerResumed { .. }
+        | Reply::NoSuchSweep { .. } => status::defect(),
     }
 }

@@ -93,6 +93,9 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
             worker: worker.as_str().to_owned(),
             incarnations: incarnations.iter().map(|one| one.bits().to_be_bytes().to_vec()).collect(),
         }),
+        Record::WorkerResumed { worker } => {
+            Body::WorkerResumed(stored::WorkerResumed { worker: worker.as_str().to_owned() })
+        }
         Record::RunsRetried { runs } => Body::RunsRetried(stored::RunsRetried {
             runs: runs.iter().map(|run| run.bytes().to_vec()).collect(),
         }),
@@ -166,6 +169,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
                 incarnations: incarnations.iter().map(incarnation).collect::<Result<_, WireError>>()?,
             }
         }
+        Body::WorkerResumed(stored::WorkerResumed { worker }) => Record::WorkerResumed {
+            worker: worker
+                .parse()
+                .map_err(|source| WireError::Name { field: "WorkerResumed.worker", source })?,
+        },
         Body::RunsRetried(stored::RunsRetried { runs }) => {
             let key = |run: &Vec<u8>| Ok(RunKey::new(bytes_of("RunsRetried.runs", run)?));
             Record::RunsRetried { runs: runs.iter().map(key).collect::<Result<_, WireError>>()? }

@@ -253,6 +253,7 @@ impl Record {
             Self::ConflictFound { .. } => "conflict found",
             Self::RunsRetried { .. } => "runs retried",
             Self::WorkerDrained { .. } => "worker drained",
+            Self::WorkerResumed { .. } => "worker resumed",
         }
     }
 
@@ -270,7 +271,8 @@ impl Record {
             | Self::CheckpointKept { .. }
             | Self::ConflictFound { .. }
             | Self::RunsRetried { .. }
-            | Self::WorkerDrained { .. } => None,
+            | Self::WorkerDrained { .. }
+            | Self::WorkerResumed { .. } => None,
         }
     }
 
@@ -288,7 +290,8 @@ impl Record {
             | Self::SweepSteered { .. }
             | Self::RunsLeased { .. }
             | Self::RunsRetried { .. }
-            | Self::WorkerDrained { .. } => None,
+            | Self::WorkerDrained { .. }
+            | Self::WorkerResumed { .. } => None,
         }
     }
 
@@ -309,7 +312,8 @@ impl Record {
             | Self::DivergenceReached { .. }
             | Self::CheckpointKept { .. }
             | Self::ConflictFound { .. }
-            | Self::WorkerDrained { .. } => Vec::new(),
+            | Self::WorkerDrained { .. }
+            | Self::WorkerResumed { .. } => Vec::new(),
         }
     }
 }

@@ -240,6 +240,7 @@ pub(super) fn one_of_each() -> Vec<Record> {
     ];
     let incarnations = vec![Incarnation::new(3), Incarnation::new(u128::MAX - 5)];
     records.push(Record::WorkerDrained { worker: worker("hill-3"), incarnations });
+    records.push(Record::WorkerResumed { worker: worker("hill-3") });
     let steered = |steering| Record::SweepSteered { sweep: "ski-slope".parse().expect("a name"), steering };
     records.extend([Steering::Pause, Steering::Stop, Steering::Resume].map(steered));
     let failed =

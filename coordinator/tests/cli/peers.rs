@@ -9,7 +9,7 @@ use slalom_common::id::{ContentHash, Incarnation, MessageNumber, NumericsVersion
 use slalom_common::message::{
     CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report, Welcome, WorkerMessage,
 };
-use slalom_common::outcome::{Measured, Milestone, Perplexity};
+use slalom_common::outcome::{FailureReason, Measured, Milestone, Perplexity};
 use slalom_common::run::{Family, KNOWN_RUN, NUMERICS};
 use slalom_common::settings::TrainingSettings;
 use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
@@ -178,6 +178,16 @@ impl Worker {
             loss: Some(1.0),
         });
         let report = Report::LeaseEnded { milestones: milestones.collect(), how: LeaseEnd::Finished };
+        self.say(WorkerMessage::Numbered { number, lease: lease.id, run: lease.run.key(), report }).await;
+        number
+    }
+
+    /// Reports that the run of `lease` failed; the report's number.
+    pub(crate) async fn fail(&mut self, lease: &Lease) -> MessageNumber {
+        self.reports += 1;
+        let number = MessageNumber::new(self.reports);
+        let how = LeaseEnd::Failed { reason: FailureReason::Panic, detail: "index out of bounds".to_owned() };
+        let report = Report::LeaseEnded { milestones: Vec::new(), how };
         self.say(WorkerMessage::Numbered { number, lease: lease.id, run: lease.run.key(), report }).await;
         number
     }

@@ -3,6 +3,7 @@
 //! The ledger knows runs by content and answers by (run, step). Sweeps are views of it: which of their runs are done
 //! follows from the answers, whoever asked for them. It never decides what happens next, and never asks the time.
 
+pub mod conduct;
 pub mod run;
 pub mod sweep;
 
@@ -18,6 +19,7 @@ use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
 
+use self::conduct::Conduct;
 use self::run::{Kept, RunEntry, Verdict, View};
 use self::sweep::{Course, SweepEntry};
 use super::record::{End, Grant, Record};
@@ -63,6 +65,8 @@ pub struct Ledger {
     by_name: BTreeMap<SweepName, SweepIndex>,
     /// Processes that a person has drained, which may not have heard of it yet.
     drained: BTreeMap<Incarnation, WorkerName>,
+    /// Workers of which something failed since a person last resumed them.
+    conduct: BTreeMap<WorkerName, Conduct>,
 }
 
 impl Ledger {
@@ -136,6 +140,21 @@ impl Ledger {
     /// Whether a person has drained a process of this name.
     pub fn has_drained(&self, worker: &WorkerName) -> bool {
         self.drained.values().any(|drained| drained == worker)
+    }
+
+    /// How the runs of a worker go; none if nothing was ever amiss.
+    pub fn conduct(&self, worker: &WorkerName) -> Option<&Conduct> {
+        self.conduct.get(worker)
+    }
+
+    /// Whether a worker is given no runs until a person resumes it: run after run failed on it.
+    pub fn is_paused(&self, worker: &WorkerName) -> bool {
+        self.conduct.get(worker).is_some_and(Conduct::is_paused)
+    }
+
+    /// Those workers.
+    pub fn paused_workers(&self) -> impl Iterator<Item = &WorkerName> {
+        self.conduct.iter().filter(|(_, conduct)| conduct.is_paused()).map(|(worker, _)| worker)
     }
 
     /// The steps of `run` that some sweep that counts wants and that have no answer, ascending, each once.
@@ -222,11 +241,13 @@ impl Ledger {
             Record::MilestoneReached { lease, milestone } => {
                 let run = self.leased_run(*lease);
                 self.add_milestone(run, *lease, milestone);
+                self.note_success(*lease);
                 self.refresh(run, &mut transitions);
             }
             Record::DivergenceReached { lease, at } => {
                 let run = self.leased_run(*lease);
                 self.add_divergence(run, *lease, *at);
+                self.note_success(*lease);
                 self.refresh(run, &mut transitions);
             }
             Record::LeaseEnded { lease, milestones, end } => {
@@ -235,6 +256,7 @@ impl Ledger {
                     self.add_milestone(run, *lease, milestone);
                 }
                 self.end_lease(run, *lease, end);
+                self.note_end(run, *lease, !milestones.is_empty(), end);
                 self.refresh(run, &mut transitions);
                 self.pause_if_stopped(run);
             }
@@ -253,6 +275,9 @@ impl Ledger {
             }
             Record::WorkerDrained { worker, incarnations } => {
                 self.drained.extend(incarnations.iter().map(|&incarnation| (incarnation, worker.clone())));
+            }
+            Record::WorkerResumed { worker } => {
+                self.conduct.remove(worker);
             }
             Record::RunsRetried { runs } => {
                 for key in runs {
@@ -416,6 +441,27 @@ impl Ledger {
                 entry.given_up |= entry.failures >= max_attempts;
             }
             End::Expired { .. } => entry.count_loss("worker after worker went silent over it"),
+        }
+    }
+
+    /// An answer came under a lease: whoever holds it can train.
+    fn note_success(&mut self, lease: LeaseId) {
+        let holder = self.lease(lease).expect("a record names a lease that was granted").holder;
+        let (_, worker) = &self.holders[holder as usize];
+        if let Some(conduct) = self.conduct.get_mut(worker) {
+            conduct.succeeded();
+        }
+    }
+
+    /// What the end of a lease says of its worker. A lost one says nothing: silence is no failure of a run.
+    fn note_end(&mut self, run: RunId, lease: LeaseId, has_answers: bool, end: &End) {
+        if has_answers || matches!(end, End::Reported(LeaseEnd::Diverged { .. })) {
+            self.note_success(lease);
+        }
+        if let End::Reported(LeaseEnd::Failed { reason, detail }) = end {
+            let holder = self.lease(lease).expect("a record names a lease that was granted").holder;
+            let (_, worker) = &self.holders[holder as usize];
+            self.conduct.entry(worker.clone()).or_default().failed(run, *reason, detail);
         }
     }
 
