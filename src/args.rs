@@ -585,6 +585,7 @@ mod tests {
             "lease",
             "insecure",
             "progress_every",
+            "hung_after",
         ];
         for verb in leaves(&command()) {
             for flag in verb.get_arguments().filter(|flag| flag.get_env().is_some()) {

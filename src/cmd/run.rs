@@ -12,7 +12,7 @@ use slalom_common::sweep::Sweep;
 use slalom_common::wire::sweep_service::RunsWanted;
 use slalom_coordinator::scheduler::order::Serve;
 use slalom_worker::agent::AgentConfig;
-use slalom_worker::config::{WorkerArgs, default_cache};
+use slalom_worker::config::{HUNG_AFTER, WorkerArgs, default_cache};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -98,6 +98,7 @@ fn worker(args: &RunArgs, cache: PathBuf) -> anyhow::Result<AgentConfig> {
         name: None,
         cache: Some(cache),
         isa: args.isa,
+        hung_after: HUNG_AFTER,
         log: args.log.clone(),
     };
     Ok(args.resolve()?)

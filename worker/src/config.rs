@@ -3,8 +3,10 @@
 use std::env;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use clap::Args;
+use slalom_common::duration::{self, DurationError};
 use slalom_common::id::{Incarnation, WorkerName};
 use slalom_common::log::args::LogArgs;
 use slalom_common::wire::SLOTS_MAX;
@@ -36,6 +38,10 @@ pub struct WorkerArgs {
     /// Folder of corpora [default: slalom in the user's cache folder]
     #[arg(long, value_name = "DIR", env = "SLALOM_CACHE")]
     pub cache: Option<PathBuf>,
+    /// How long a slot may make no step before its run fails as `hung` and the worker leaves; at least a hundred times as long as
+    /// a step is predicted to take
+    #[arg(long, value_name = "DURATION", env = "SLALOM_HUNG_AFTER", default_value = "60s", value_parser = hung_after)]
+    pub hung_after: Duration,
     /// The instruction set to train with: avx512, avx2, neon or portable [default: the fastest here]
     #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
     pub isa: Option<IsaName>,
@@ -56,6 +62,15 @@ pub enum ConfigError {
     /// The machine gives no random numbers, and an incarnation must be one.
     #[error("cannot draw this process's incarnation")]
     Incarnation(#[source] getrandom::Error),
+}
+
+/// What `--hung-after` does not take.
+#[derive(Debug, thiserror::Error)]
+enum HungAfterError {
+    #[error(transparent)]
+    NotADuration(#[from] DurationError),
+    #[error("it must be at least 100ms")]
+    TooShort,
 }
 
 /// What is not the address of a coordinator.
@@ -90,8 +105,18 @@ impl WorkerArgs {
             cache: self.cache.clone().or_else(default_cache).ok_or(ConfigError::NoCache)?,
             kernels,
             reconnect: Bounds::default(),
+            hung_after: self.hung_after,
         })
     }
+}
+
+/// By default, after which a slot without a step is hung.
+pub const HUNG_AFTER: Duration = Duration::from_secs(60);
+
+/// What `--hung-after` takes.
+fn hung_after(text: &str) -> Result<Duration, HungAfterError> {
+    let duration = duration::parse(text)?;
+    if duration < Duration::from_millis(100) { Err(HungAfterError::TooShort) } else { Ok(duration) }
 }
 
 /// The cores that this process may use, by its affinity and its control group's quota.

@@ -12,6 +12,8 @@ use slalom_common::chain::Chain;
 
 /// The exit code of a process that was told a second time to end.
 const INTERRUPTED: u8 = 130;
+/// The exit code of a process of which a slot hangs: of sysexits, an internal software error.
+const HUNG: u8 = 70;
 /// Threads for the agent, its link and transfers; slots have their own.
 const RUNTIME_THREADS: usize = 2;
 
@@ -31,13 +33,16 @@ enum ProcessError {
 }
 
 /// Works until drained: exit code 0. The first SIGTERM or Ctrl-C drains, the second ends it at once: 130. What it
-/// cannot go on from is written to standard error: 1.
+/// cannot go on from is written to standard error: 1, or 70 if a slot hangs.
 pub fn run(args: &WorkerArgs) -> ExitCode {
     match work(args) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", Chain(&error));
-            ExitCode::FAILURE
+            match error {
+                ProcessError::Agent(AgentError::Hung(_)) => ExitCode::from(HUNG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod coordinator;
 #[path = "cli/process.rs"]
 mod process;
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -424,6 +425,38 @@ async fn a_second_signal_ends_it_at_once() {
     worker.wait_for("drain begun");
     worker.interrupt();
     assert_eq!(worker.exit_code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_hangs_fails_its_run_and_the_worker_hands_back_the_rest_and_leaves_with_70() {
+    let mut coordinator = Coordinator::start();
+    coordinator.keep(&text().to_ascii());
+    let mut worker = Worker::start(&coordinator.address(), &["--slots", "2", "--hung-after", "300ms"]);
+    let mut session = coordinator.session().await;
+    session.hello().await;
+    session.welcome(None).await;
+    session.send(CoordinatorMessage::Grants(vec![lease(1, &[FAR]), lease(2, &[FAR]), lease(3, &[5])])).await;
+    worker.wait_for("run started");
+    worker.wait_for("run started");
+    if !worker.hang_first_slot(
+        "a_slot_that_hangs_fails_its_run_and_the_worker_hands_back_the_rest_and_leaves_with_70",
+    ) {
+        return;
+    }
+    let mut ends = BTreeMap::new();
+    while ends.len() < 3 {
+        let (number, lease, report) = session.report().await;
+        let Report::LeaseEnded { how, .. } = report else { panic!("nothing is reached: {report:?}") };
+        session.send(CoordinatorMessage::Acknowledged(number)).await;
+        ends.insert(lease.number(), how);
+    }
+    assert_eq!(worker.exit_code(), Some(70));
+    let is_hung = |how: &LeaseEnd| matches!(how, LeaseEnd::Failed { reason: FailureReason::Hung, .. });
+    assert_eq!(ends.values().filter(|how| is_hung(how)).count(), 1, "{ends:?}");
+    assert_eq!(ends.values().filter(|how| **how == LeaseEnd::HandedBack).count(), 2, "{ends:?}");
+    assert_eq!(ends[&3], LeaseEnd::HandedBack, "what had not begun");
+    let log = worker.log();
+    assert!(log.contains("made no step for far too long, and cannot be stopped"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

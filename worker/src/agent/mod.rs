@@ -16,6 +16,7 @@ pub mod blobs;
 pub mod cache;
 mod link;
 pub mod memory;
+mod pulse;
 pub mod session;
 pub mod slot;
 pub mod speed;
@@ -25,15 +26,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slalom_common::corpus::cache::Cache;
-use slalom_common::id::{Incarnation, WorkerName};
+use slalom_common::cost::Coefficients;
+use slalom_common::id::{Incarnation, LeaseId, WorkerName};
 use slalom_common::log::worker as log;
 use slalom_common::log::worker::WorkerField;
-use slalom_common::message::{CoordinatorMessage, Welcome, WorkerMessage};
+use slalom_common::message::{CoordinatorMessage, LeaseEnd, Welcome, WorkerMessage};
 use slalom_common::moment::Moment;
-use slalom_common::run::NUMERICS;
+use slalom_common::outcome::FailureReason;
+use slalom_common::run::{NUMERICS, Run};
 use slalom_proto::v1;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -45,7 +48,8 @@ use blobs::Blobs;
 use cache::Corpora;
 use link::{Link, LinkEvent, LinkLoss};
 use memory::Memory;
-use session::{Effect, Event, Identity, Session, SlotId};
+use pulse::Watch;
+use session::{Effect, Event, Identity, Session, SlotId, SlotNews};
 use slot::{News, Slot, Tools};
 
 /// What slots have said and the agent has not yet heard.
@@ -73,6 +77,8 @@ pub struct AgentConfig {
     pub kernels: Kernels,
     /// Between two attempts to connect, or to transfer bytes.
     pub reconnect: Bounds,
+    /// A slot that makes no step for so long, nor for a hundred times as long as predicted, is hung.
+    pub hung_after: Duration,
 }
 
 /// How to end an agent.
@@ -106,6 +112,10 @@ pub enum AgentError {
         /// In its words.
         reason: String,
     },
+    /// A slot made no step for far too long. Its run was reported as failed, everything else was handed back; only the end of the
+    /// process ends its thread.
+    #[error("the slot of lease {0} made no step for far too long, and cannot be stopped")]
+    Hung(LeaseId),
     /// The machine gives no thread.
     #[error("no thread for a slot")]
     Thread(#[source] std::io::Error),
@@ -141,11 +151,19 @@ struct Agent {
     start: Instant,
     drain_by: Option<Instant>,
     has_left: bool,
+    hung_after: Duration,
+    /// What a slot takes, by which a watch knows how long is too long.
+    cost: Coefficients,
+    /// A watch of each slot that was given a lease.
+    watches: Vec<Option<Watch>>,
+    /// Leases that hang: whatever their slots may still say is not heard.
+    hung: Vec<LeaseId>,
 }
 
 impl Agent {
     async fn new(config: AgentConfig) -> Result<(Self, mpsc::Receiver<News>), AgentError> {
-        let AgentConfig { coordinators, slots, name, incarnation, cache, kernels, reconnect } = config;
+        let AgentConfig { coordinators, slots, name, incarnation, cache, kernels, reconnect, hung_after } =
+            config;
         let urls = coordinators.join(",");
         let coordinators = endpoints(coordinators)?;
         let first = coordinators.first().ok_or(AgentError::NoCoordinator)?.1.clone();
@@ -189,6 +207,7 @@ impl Agent {
             news: said,
         };
         let slots = spawn_slots(slots, &tools).map_err(AgentError::Thread)?;
+        let count = slots.len();
         let agent = Self {
             session: Session::new(identity),
             slots,
@@ -202,11 +221,17 @@ impl Agent {
             start: Instant::now(),
             drain_by: None,
             has_left: false,
+            hung_after,
+            cost: speed.cost,
+            watches: vec![None; count],
+            hung: Vec::new(),
         };
         Ok((agent, news))
     }
 
     async fn serve(&mut self, mut news: mpsc::Receiver<News>, shutdown: &Shutdown) -> Result<(), AgentError> {
+        let mut looks = tokio::time::interval(Watch::every(self.hung_after));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.has_left {
             let due = self.session.due().map(|due| self.start + due.since(Moment::default()));
             tokio::select! {
@@ -221,21 +246,52 @@ impl Agent {
                     self.stop_slots();
                     let unacknowledged = self.session.unacknowledged_count() as u64;
                     log::drain_cut_short(self.session.held_count() as u64, unacknowledged);
-                    return Ok(());
+                    return self.outcome();
                 }
                 () = at(due) => self.tell(Event::TimePassed),
-                () = shutdown.drain.cancelled(), if self.drain_by.is_none() => {
-                    self.drain_by = Some(Instant::now() + DRAIN_WITHIN);
-                    log::drain_begun(self.session.held_count() as u64);
-                    self.tell(Event::DrainRequested);
-                }
+                () = shutdown.drain.cancelled(), if self.drain_by.is_none() => self.drain(),
+                _ = looks.tick() => self.look(),
                 event = self.link.next() => self.on_link(event)?,
-                Some((lease, said)) = news.recv() => self.tell(Event::Slot { lease, news: said }),
+                Some((lease, said)) = news.recv() => {
+                    if !self.hung.contains(&lease) {
+                        self.tell(Event::Slot { lease, news: said });
+                    }
+                }
             }
         }
         self.close().await;
         log::worker_ended();
-        Ok(())
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Result<(), AgentError> {
+        self.hung.first().map_or(Ok(()), |&lease| Err(AgentError::Hung(lease)))
+    }
+
+    fn drain(&mut self) {
+        self.drain_by = Some(Instant::now() + DRAIN_WITHIN);
+        log::drain_begun(self.session.held_count() as u64);
+        self.tell(Event::DrainRequested);
+    }
+
+    /// Looks whether each slot has gone on. If one has not for far too long, its run has failed, and the worker hands back all
+    /// else and leaves: the drain comes first, so that nothing is begun on the slot.
+    fn look(&mut self) {
+        let watched = self.watches.iter_mut().zip(&self.slots);
+        let hung: Vec<LeaseId> = watched
+            .filter_map(|(watch, slot)| watch.as_mut()?.look(slot.pulse()))
+            .filter(|lease| !self.hung.contains(lease))
+            .collect();
+        for lease in hung {
+            self.hung.push(lease);
+            if self.drain_by.is_none() {
+                self.drain();
+            }
+            let detail = "no step for far longer than one takes".to_owned();
+            let how = LeaseEnd::Failed { reason: FailureReason::Hung, detail };
+            log::run_ended(lease, None, &how);
+            self.tell(Event::Slot { lease, news: SlotNews::Ended { milestones: Vec::new(), how } });
+        }
     }
 
     fn on_link(&mut self, event: LinkEvent) -> Result<(), AgentError> {
@@ -294,6 +350,11 @@ impl Agent {
             match effect {
                 Effect::Send(message) => self.send(&message),
                 Effect::Start { slot, lease, checkpoint_every } => {
+                    let Run { shape, family, .. } = lease.run;
+                    let validation = self.cost.validation_seconds(shape.nodes, family.valid_size);
+                    let predicted = validation.max(self.cost.step_seconds(shape));
+                    let watch = Watch::new(lease.id, predicted, self.hung_after);
+                    self.watches[slot.0 as usize] = Some(watch);
                     self.slots[slot.0 as usize].start(lease, checkpoint_every);
                 }
                 Effect::Stop { slot, how } => self.slots[slot.0 as usize].stop(how),

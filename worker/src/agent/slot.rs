@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::blobs::{BlobError, Blobs};
 use super::cache::{Corpora, CorpusError};
 use super::memory::{Memory, MemoryError};
+use super::pulse::Pulse;
 use super::session::{SlotId, SlotNews, Stop};
 use crate::kernels::Kernels;
 use crate::trainer::milestones::{Ended, Next, Observer};
@@ -112,6 +113,7 @@ struct Order {
     lease: Lease,
     checkpoint_every: Duration,
     stop: Arc<StopFlag>,
+    pulse: Arc<Pulse>,
 }
 
 /// The agent's side of a slot. Dropping it ends the thread, once its lease is over.
@@ -119,6 +121,7 @@ struct Order {
 pub(super) struct Slot {
     orders: SyncSender<Order>,
     stop: Arc<StopFlag>,
+    pulse: Arc<Pulse>,
 }
 
 impl Slot {
@@ -132,17 +135,23 @@ impl Slot {
             }
             work(&received, &tools);
         })?;
-        Ok(Self { orders, stop: Arc::default() })
+        Ok(Self { orders, stop: Arc::default(), pulse: Arc::default() })
     }
 
     /// Trains `lease`. The slot must be free.
     pub(super) fn start(&mut self, lease: Lease, checkpoint_every: Duration) {
-        self.stop = Arc::default();
-        let order = Order { lease, checkpoint_every, stop: Arc::clone(&self.stop) };
+        (self.stop, self.pulse) = Default::default();
+        let (stop, pulse) = (Arc::clone(&self.stop), Arc::clone(&self.pulse));
+        let order = Order { lease, checkpoint_every, stop, pulse };
         assert!(
             self.orders.try_send(order).is_ok(),
             "a slot is given a lease only while it is free and lives"
         );
+    }
+
+    /// How far the lease is that it was given last.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Ends the lease that it trains; nothing if there is none.
@@ -238,7 +247,7 @@ impl From<TrainerError> for Untrained {
 }
 
 fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Untrained> {
-    let Order { lease, checkpoint_every, stop } = order;
+    let Order { lease, checkpoint_every, stop, pulse } = order;
     let shape = lease.run.shape;
     // Beside the trainer there is a checkpoint, as values and as bytes.
     let needed = memory::bytes_needed(&shape).saturating_add(2 * checkpoint_bytes_max(shape));
@@ -255,8 +264,10 @@ fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Unt
     let begun_at = trainer.steps_done();
     log::run_started(lease.id, &lease.run, begun_at);
 
-    let mut reporter = Reporter::new(lease, *checkpoint_every, stop, tools);
+    let mut reporter = Reporter::new(lease, *checkpoint_every, (stop, pulse), tools);
+    pulse.begin();
     let ended = trainer.train_to(&lease.wanted, &mut reporter);
+    pulse.end();
     let ended = ended.map_err(|error| Untrained::failed(FailureReason::Panic, &error))?;
     if ended == Ended::Stopped && stop.told() == Some(Stop::Checkpoint) && trainer.steps_done() > begun_at {
         reporter.upload_last(&trainer.checkpoint());
@@ -341,6 +352,7 @@ struct Reporter<'a> {
     last_milestone: Option<Milestone>,
     loss: Option<f64>,
     stop: &'a StopFlag,
+    pulse: &'a Pulse,
     tools: &'a Tools,
     checkpoint_every: Duration,
     checkpoint_due: Instant,
@@ -349,7 +361,12 @@ struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    fn new(lease: &Lease, checkpoint_every: Duration, stop: &'a StopFlag, tools: &'a Tools) -> Self {
+    fn new(
+        lease: &Lease,
+        checkpoint_every: Duration,
+        (stop, pulse): (&'a StopFlag, &'a Pulse),
+        tools: &'a Tools,
+    ) -> Self {
         let now = Instant::now();
         Self {
             lease: lease.id,
@@ -357,6 +374,7 @@ impl<'a> Reporter<'a> {
             last_milestone: None,
             loss: None,
             stop,
+            pulse,
             tools,
             checkpoint_every,
             checkpoint_due: now + checkpoint_every,
@@ -397,6 +415,7 @@ impl Observer for Reporter<'_> {
     }
 
     fn on_milestone(&mut self, milestone: Milestone) {
+        self.pulse.beat();
         if Some(milestone.step) == self.last_wanted {
             // It travels with the lease's end, so that no lease is over while its answers are missing.
             self.last_milestone = Some(milestone);
@@ -413,6 +432,7 @@ impl Observer for Reporter<'_> {
     }
 
     fn next(&mut self, done: Step) -> Next {
+        self.pulse.beat();
         if self.stop.told().is_some() {
             return Next::Stop;
         }

@@ -1,11 +1,14 @@
 //! The worker as a child process, with its log.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a busy machine.
@@ -80,6 +83,36 @@ impl Worker {
                 Err(error) => panic!("no `{words}` ({error}) in the log:\n{}", self.log()),
             }
         }
+    }
+
+    /// Stops the thread of its first slot for good, and no other, as a debugger would: it hangs. False, loudly, where that is not
+    /// allowed.
+    pub(crate) fn hang_first_slot(&mut self, test: &str) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it lives");
+        let threads = threads.map(|thread| thread.expect("it lives").path());
+        let is_slot = |thread: &PathBuf| {
+            std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == "slot-0")
+        };
+        let slot = threads.into_iter().find(is_slot).expect("a worker has a first slot");
+        let slot = slot.file_name().and_then(|number| number.to_str()?.parse().ok()).expect("a number");
+        let slot = nix::unistd::Pid::from_raw(slot);
+        let (sender, stopped) = channel();
+        // Whoever stops a thread must be there to take note of its end.
+        std::thread::spawn(move || {
+            let outcome =
+                ptrace::seize(slot, ptrace::Options::empty()).and_then(|()| ptrace::interrupt(slot));
+            let is_stopped = outcome.is_ok();
+            sender.send(outcome).expect("the test waits for it");
+            while is_stopped
+                && waitpid(slot, Some(WaitPidFlag::__WALL)).is_ok_and(|status| status.pid().is_some())
+            {
+            }
+        });
+        let outcome = stopped.recv().expect("it says what came of it");
+        if let Err(error) = outcome {
+            eprintln!("SKIPPED {test}: no thread of another process may be stopped here: {error}");
+        }
+        outcome.is_ok()
     }
 
     pub(crate) fn terminate(&self) {
