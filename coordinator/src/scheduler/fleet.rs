@@ -10,9 +10,6 @@ use slalom_common::moment::Moment;
 
 use super::event::StreamId;
 
-/// Seconds of predicted work that a worker holds beyond its slots, so that tiny runs do not wait for the network.
-const AHEAD_SECONDS: f64 = 1.0;
-
 /// Leases a slot may have waiting, however tiny they are.
 const AHEAD_MAX: usize = 32;
 
@@ -57,17 +54,26 @@ pub struct Held {
     pub work: Work,
     /// Of that, a step on average.
     step_work: Work,
+    /// Where it went on from.
+    from: Step,
     /// The last progress it told.
     pub step: Step,
     /// When it told that; none before it has told any.
     told: Option<Moment>,
+    /// When it told that, or was granted.
+    since: Moment,
 }
 
 impl Held {
-    /// Granted to go on from `step`, through `last`.
-    pub fn new(work: Work, step: Step, last: Step) -> Self {
+    /// Granted at `now` to go on from `step`, through `last`.
+    pub fn new(now: Moment, work: Work, step: Step, last: Step) -> Self {
         let steps = last.number().saturating_sub(step.number()).max(1);
-        Self { work, step_work: work * (steps as f64).recip(), step, told: None }
+        Self { work, step_work: work * (steps as f64).recip(), from: step, step, told: None, since: now }
+    }
+
+    /// What it has told to be done.
+    pub fn done(&self) -> Work {
+        self.step_work * self.step.number().saturating_sub(self.from.number()) as f64
     }
 }
 
@@ -146,7 +152,7 @@ impl Worker {
             let predicted_s = self.predicted_seconds(&(held.step_work * steps as f64));
             self.pace.see(now.since(told).as_secs_f64(), predicted_s);
         }
-        self.leases.insert(lease, Held { step, told: Some(now), ..held });
+        self.leases.insert(lease, Held { step, told: Some(now), since: now, ..held });
     }
 
     /// Whether it is there and takes leases.
@@ -159,11 +165,32 @@ impl Worker {
         self.slots().saturating_sub(self.leases.len())
     }
 
-    /// Whether one more lease would keep it busy over the next round trip.
-    pub fn wants_ahead(&self) -> bool {
+    /// Whether it holds less than `ahead` seconds of work for each of its slots.
+    pub fn wants_ahead(&self, ahead: f64) -> bool {
         let held: Work = self.leases.values().map(|held| held.work).sum();
         self.leases.len() < self.slots() * (1 + AHEAD_MAX)
-            && self.seconds(&held) < AHEAD_SECONDS * self.slots() as f64
+            && self.seconds(&held) < ahead * self.slots() as f64
+    }
+
+    /// What is left of each of its leases, by what it has told and by the time since: the first of them it trains, as many as it
+    /// has slots.
+    pub fn left(&self, now: Moment) -> impl Iterator<Item = Work> + '_ {
+        self.leases.values().enumerate().map(move |(place, held)| {
+            let left = held.work.less(held.done());
+            let seconds = self.seconds(&left);
+            let since = if place < self.slots() { now.since(held.since).as_secs_f64() } else { 0.0 };
+            if seconds > since { left * (1.0 - since / seconds) } else { Work::NONE }
+        })
+    }
+
+    /// Predicted seconds until a slot of it is free.
+    pub fn free_in(&self, now: Moment) -> f64 {
+        let left = self.left(now).map(|left| self.seconds(&left));
+        match self.leases.len() {
+            leases if leases < self.slots() => 0.0,
+            leases if leases == self.slots() => left.fold(f64::INFINITY, f64::min),
+            _ => left.sum::<f64>() / self.slots() as f64,
+        }
     }
 
     /// When its leases end unless it says something before.

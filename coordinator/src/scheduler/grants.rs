@@ -13,6 +13,7 @@ use super::Scheduler;
 use super::effect::{Effect, Effects, Notice};
 use super::event::StreamId;
 use super::fleet::{Held, Worker};
+use super::horizon::{AHEAD_MOST, Horizon};
 use super::ledger::sweep::SweepEntry;
 use super::ledger::{Ledger, SweepIndex};
 use super::order::Order;
@@ -33,7 +34,8 @@ pub(super) const GRANT_LEASES_MAX: usize = 1_000;
 pub(super) const GRANT_STEPS_MAX: usize = 100_000;
 
 impl Scheduler {
-    /// Leases waiting runs to workers with idle slots, the fastest first, and a little ahead of them.
+    /// Leases waiting runs to workers with idle slots, the fastest first, and a little ahead of them; near the end of all that is
+    /// to do, to each only what it ends before the others have done the rest.
     pub(super) fn grant(&mut self, now: Moment, effects: &mut Effects) {
         let waits = |scheduler: &Self| {
             let mut sweeps = scheduler.ledger.sweeps();
@@ -46,41 +48,63 @@ impl Scheduler {
         let mut takers: Vec<(Incarnation, f64)> = self
             .fleet
             .iter()
-            .filter(|(_, worker)| self.may_take(worker) && (worker.idle_slots() > 0 || worker.wants_ahead()))
+            .filter(|(_, worker)| {
+                self.may_take(worker) && (worker.idle_slots() > 0 || worker.wants_ahead(AHEAD_MOST))
+            })
             .map(|(&incarnation, worker)| (incarnation, worker.speed()))
             .collect();
         takers.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        if takers.is_empty() {
+            return;
+        }
+        let horizon = self.horizon(now);
         // Every idle slot first: what one worker holds ahead must not leave another idle.
+        let mut is_shunned = false;
         for &(incarnation, _) in &takers {
-            self.grant_while(now, incarnation, |worker| worker.idle_slots() > 0, effects);
+            is_shunned |=
+                self.grant_while((now, horizon), incarnation, |worker| worker.idle_slots() > 0, effects);
+        }
+        // Whoever would end it first is not to have it, so whoever else is there is not to be spared it.
+        for &(incarnation, _) in takers.iter().filter(|_| is_shunned) {
+            let any = (now, Horizon::FAR);
+            self.grant_while(any, incarnation, |worker| worker.idle_slots() > 0, effects);
         }
         for &(incarnation, _) in &takers {
-            self.grant_while(now, incarnation, Worker::wants_ahead, effects);
+            self.grant_while(
+                (now, horizon),
+                incarnation,
+                |worker| worker.wants_ahead(horizon.ahead()),
+                effects,
+            );
         }
     }
 
+    /// Whether it passed over a run because that failed on this very worker.
     fn grant_while(
         &mut self,
-        now: Moment,
+        (now, horizon): (Moment, Horizon),
         incarnation: Incarnation,
         takes: impl Fn(&Worker) -> bool,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         let first = self.ledger.next_lease();
         let mut granted: Vec<(LeaseId, SweepIndex, Run)> = Vec::new();
         let mut passed_over = Vec::new();
         let mut next = first;
         let mut cleared = self.cleared_for(incarnation);
         if cleared.is_some() && !self.fleet[&incarnation].leases.is_empty() {
-            return;
+            return false;
         }
+        let mut is_shunned = false;
         while takes(&self.fleet[&incarnation]) && !self.holds_alone(incarnation) {
-            let in_turn = |order: &mut Order| order.take(&self.ledger, &self.settings.serve);
+            let longest = horizon.longest_for(&self.fleet[&incarnation], now);
+            let in_turn = |order: &mut Order| order.take(&self.ledger, &self.settings.serve, longest);
             let Some((sweep, number, at)) = cleared.take().or_else(|| in_turn(&mut self.order)) else {
                 break;
             };
             let run = self.ledger.sweep(sweep).sweep.run(at);
             if self.failed_here(incarnation, &run) {
+                is_shunned = true;
                 passed_over.push((sweep, number));
                 continue;
             }
@@ -95,7 +119,7 @@ impl Scheduler {
             if granted.iter().any(|(_, _, earlier)| *earlier == run) {
                 continue;
             }
-            let held = remaining(&self.ledger, &run, |entry| self.settings.serve.serves(entry));
+            let held = remaining(now, &self.ledger, &run, |entry| self.settings.serve.serves(entry));
             let worker = self.fleet.get_mut(&incarnation).expect("a taker is in the fleet");
             worker.leases.insert(next, held);
             granted.push((next, sweep, run));
@@ -111,7 +135,7 @@ impl Scheduler {
             self.order.put_back(sweep, number, &self.ledger);
         }
         if granted.is_empty() {
-            return;
+            return is_shunned;
         }
         let worker = &self.fleet[&incarnation];
         let (name, stream) = (worker.name.clone(), worker.stream);
@@ -136,10 +160,11 @@ impl Scheduler {
         if let Some(stream) = stream {
             send_grants(stream, leases, effects);
         }
+        is_shunned
     }
 
     /// Whether it is there, takes leases, and is to be given any.
-    fn may_take(&self, worker: &Worker) -> bool {
+    pub(super) fn may_take(&self, worker: &Worker) -> bool {
         worker.takes_leases() && !self.pauses(&worker.name)
     }
 
@@ -220,7 +245,12 @@ pub(super) fn send_grants(stream: StreamId, leases: Vec<Lease>, effects: &mut Ef
 
 /// A run as whoever is granted it holds it: where it would go on, and what there is to do to the last step that sweeps that
 /// count want of it.
-pub(super) fn remaining(ledger: &Ledger, run: &Run, counts: impl Fn(&SweepEntry) -> bool) -> Held {
+pub(super) fn remaining(
+    now: Moment,
+    ledger: &Ledger,
+    run: &Run,
+    counts: impl Fn(&SweepEntry) -> bool,
+) -> Held {
     let wanted = ledger.wanted(run, counts);
     let resume = ledger
         .find(&run.key())
@@ -228,5 +258,5 @@ pub(super) fn remaining(ledger: &Ledger, run: &Run, counts: impl Fn(&SweepEntry)
         .and_then(|(id, &first_wanted)| ledger.resume_from(id, first_wanted));
     let from = resume.map_or(Step::new(0), |checkpoint| checkpoint.step);
     let to = wanted.last().copied().unwrap_or(from);
-    Held::new(Work::run(run.shape, from, to, wanted.len(), run.family.valid_size), from, to)
+    Held::new(now, Work::run(run.shape, from, to, wanted.len(), run.family.valid_size), from, to)
 }

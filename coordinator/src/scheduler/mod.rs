@@ -47,6 +47,7 @@ pub mod effect;
 pub mod event;
 pub mod fleet;
 mod grants;
+mod horizon;
 pub mod invariants;
 pub mod ledger;
 mod notices;
@@ -124,8 +125,9 @@ impl Scheduler {
         for (id, lease) in ledger.leases_in_force() {
             let (incarnation, name) = ledger.holder(lease);
             let worker = fleet.entry(incarnation).or_insert_with(|| Worker::unheard(name.clone(), now));
-            let held =
-                grants::remaining(&ledger, &ledger.run(lease.run).run, |entry| settings.serve.keeps(entry));
+            let held = grants::remaining(now, &ledger, &ledger.run(lease.run).run, |entry| {
+                settings.serve.keeps(entry)
+            });
             worker.leases.insert(id, held);
         }
         let mut order = Order::default();
