@@ -7,6 +7,8 @@
 mod backup;
 mod faults;
 mod isa;
+mod kills;
+mod limits;
 mod resume;
 mod steering;
 mod sweep;

@@ -35,12 +35,15 @@ valid_size = 200
 /// `results.csv` of [`SWEEP`] from a world without faults: what every other world must come to.
 pub(crate) fn calm() -> &'static str {
     static CALM: OnceLock<String> = OnceLock::new();
-    CALM.get_or_init(|| {
-        let mut world = World::new(["alone"]);
-        let sweep = world.submit(SWEEP);
-        world.wait_for(&event("sweep done").with("sweep", &sweep));
-        world.results_csv(&sweep)
-    })
+    CALM.get_or_init(|| calm_results(SWEEP))
+}
+
+/// `results.csv` of this spec from a world without faults.
+pub(crate) fn calm_results(spec: &str) -> String {
+    let mut world = World::new(["alone-1", "alone-2"]);
+    let sweep = world.submit(spec);
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    world.results_csv(&sweep)
 }
 
 /// A line of a log to wait for.
@@ -79,6 +82,8 @@ pub(crate) struct Line {
     process: String,
     text: String,
     pub(crate) json: Value,
+    /// When it was read.
+    pub(crate) at: Instant,
 }
 
 /// A coordinator, its workers, and everything they have logged.
@@ -87,6 +92,8 @@ pub(crate) struct World {
     /// The store's folder, if a file system is mounted there.
     disk: Option<PathBuf>,
     port: u16,
+    /// Descriptors that the coordinator may have, if not as many as the test.
+    descriptors: Option<u32>,
     processes: BTreeMap<String, Child>,
     lines: (Sender<Line>, Receiver<Line>),
     seen: Vec<Line>,
@@ -123,11 +130,20 @@ impl World {
         Some(world)
     }
 
+    /// The same with a coordinator that may have so many descriptors.
+    pub(crate) fn with_descriptors<'a>(count: u32, workers: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut world = Self::empty();
+        world.descriptors = Some(count);
+        world.start(workers);
+        world
+    }
+
     fn empty() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             disk: None,
             port: free_port(),
+            descriptors: None,
             processes: BTreeMap::new(),
             lines: channel(),
             seen: Vec::new(),
@@ -144,7 +160,15 @@ impl World {
 
     /// Starts the coordinator, or starts it again on the same store and port.
     pub(crate) fn start_coordinator(&mut self) {
-        let mut command = Command::new(binary("slalom-coordinator"));
+        let mut command = match self.descriptors {
+            None => Command::new(binary("slalom-coordinator")),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
+                shell.arg(binary("slalom-coordinator"));
+                shell
+            }
+        };
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--log-format", "json"]);
         command.arg("--store").arg(self.folder.path().join("store"));
         command.args(["--heartbeat", "200ms", "--lease", "1s", "--checkpoint-every", "100ms"]);
@@ -207,11 +231,36 @@ impl World {
             for text in log.lines().map_while(Result::ok) {
                 let json = serde_json::from_str(&text).unwrap_or(Value::Null);
                 // The world may be over before its processes are.
-                let _ = lines.send(Line { process: process.clone(), text, json });
+                let _ = lines.send(Line { process: process.clone(), text, json, at: Instant::now() });
             }
         });
         let earlier = self.processes.insert(name.to_owned(), child);
         assert!(earlier.is_none_or(|mut earlier| earlier.try_wait().unwrap().is_some()), "{name} still runs");
+    }
+
+    /// The port that the coordinator listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the coordinator had resident at most, in KB.
+    pub(crate) fn resident_kb_max(&self) -> u64 {
+        let status = self.of_coordinator("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// What the coordinator has used of a processor.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = self.of_coordinator("stat");
+        // After the name, in parentheses, the state is field 3; user and system time are fields 14 and 15, in hundredths.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+
+    fn of_coordinator(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.processes[COORDINATOR].id())).unwrap()
     }
 
     /// Where the coordinator listens.
@@ -278,10 +327,23 @@ impl World {
         }
     }
 
+    /// Takes in what is logged for so long, whatever it is.
+    pub(crate) fn listen(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Ok(line) = self.lines.1.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.seen.push(line);
+        }
+    }
+
+    /// The lines so far that are this event.
+    pub(crate) fn all(&mut self, expected: &Expected) -> Vec<Line> {
+        self.seen.extend(self.lines.1.try_iter());
+        self.seen.iter().filter(|line| expected.is(line)).cloned().collect()
+    }
+
     /// How many lines so far are this event.
     pub(crate) fn count(&mut self, expected: &Expected) -> usize {
-        self.seen.extend(self.lines.1.try_iter());
-        self.seen.iter().filter(|line| expected.is(line)).count()
+        self.all(expected).len()
     }
 
     fn last_lines(&self) -> String {
