@@ -190,6 +190,8 @@ pub struct Lease {
     pub wanted: Vec<Step>,
     /// Where to go on; the start if absent. Its step is at most the first wanted one (I10).
     pub resume: Option<CheckpointName>,
+    /// Where to go on if that is gone or damaged: the checkpoint before it.
+    pub resume_before: Option<CheckpointName>,
     /// Overrides the session's.
     pub checkpoint_every: Option<Duration>,
 }

@@ -293,6 +293,7 @@ impl Checker {
             format!("lease {} goes on from a torn checkpoint of step {from}", lease.id)
         })?;
         self.tally.resumed += 1;
+        self.tally.resumed_before += u64::from(lease.resume.is_some_and(|newest| from < newest.step));
         let lost = |step: &&Step| {
             **step < from && self.runs.get(&lease.run.key()).is_none_or(|run| run.answer(**step).is_none())
         };
@@ -755,6 +756,10 @@ impl Checker {
         let unasked = lease.wanted.iter().find(|step| !active.clone().any(|book| book.wants(&key, **step)));
         hold(unasked.is_none() && active.next().is_some(), "steering", || {
             format!("lease {id} names step {unasked:?}, which no sweep wants that is active")
+        })?;
+        let steps = [lease.resume, lease.resume_before].map(|one| one.map(|one| one.step));
+        hold(steps[0] >= steps[1], "I10", || {
+            format!("lease {id} goes on from {steps:?}: the newest comes first")
         })?;
         let Some(resume) = lease.resume else { return Ok(()) };
         hold(lease.wanted.first() >= Some(&resume.step), "I10", || {

@@ -109,9 +109,11 @@ impl World {
             return Ok(());
         }
         let granted = training.lease.clone();
-        let Some(name) = granted.resume else { return Ok(()) };
-        let bytes = if is_reachable { self.disk.blobs.get(&name.blob).cloned() } else { None };
-        let resumed = bytes.and_then(|bytes| self.resume(&granted, name, &bytes));
+        let names = [granted.resume, granted.resume_before].into_iter().flatten();
+        let resumed = names.filter(|_| is_reachable).find_map(|name| {
+            let bytes = self.disk.blobs.get(&name.blob)?;
+            self.resume(&granted, name, bytes)
+        });
         if let Some((state, is_whole)) = resumed {
             self.say(|_| format!("hill-{} goes on with lease {lease} from step {}", worker.0, state.step));
             self.checker.on_resumed(&granted, state.step, is_whole)?;

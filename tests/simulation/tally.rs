@@ -10,6 +10,8 @@ pub(crate) struct Tally {
     pub(crate) failures: u64,
     pub(crate) given_up: u64,
     pub(crate) resumed: u64,
+    /// From the checkpoint before the newest, which was torn or lost.
+    pub(crate) resumed_before: u64,
     /// Answers under leases that were over.
     pub(crate) stale_answers: u64,
     pub(crate) conflicts: u64,
@@ -29,7 +31,9 @@ pub(crate) struct Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { leases, expired, absent, handed_back, failures, given_up, resumed, .. } = self;
+        let Self {
+            leases, expired, absent, handed_back, failures, given_up, resumed, resumed_before, ..
+        } = self;
         let Self {
             stale_answers,
             conflicts,
@@ -44,7 +48,7 @@ impl std::fmt::Display for Tally {
         write!(
             f,
             "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
-             checkpoint), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, \
+             checkpoint, {resumed_before} of these from the one before the newest), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, \
              {steered} pauses, stops and resumes, {stopped} sweeps stopped, {drained} workers drained, {paused} paused, at most \
              {unacknowledged_max} reports of a worker under way"
         )
@@ -60,6 +64,7 @@ impl Tally {
         self.failures += other.failures;
         self.given_up += other.given_up;
         self.resumed += other.resumed;
+        self.resumed_before += other.resumed_before;
         self.stale_answers += other.stale_answers;
         self.conflicts += other.conflicts;
         self.forgotten += other.forgotten;
@@ -80,6 +85,7 @@ impl Tally {
             ("failures", self.failures),
             ("runs given up", self.given_up),
             ("resumed runs", self.resumed),
+            ("runs resumed from the checkpoint before the newest", self.resumed_before),
             ("answers under stale leases", self.stale_answers),
             ("conflicts", self.conflicts),
             ("sessions that forget", self.forgotten),

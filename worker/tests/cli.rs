@@ -51,6 +51,7 @@ fn lease(number: u64, wanted: &[u64]) -> Lease {
         run: run(number),
         wanted: wanted.iter().copied().map(Step::new).collect(),
         resume: None,
+        resume_before: None,
         checkpoint_every: None,
     }
 }
@@ -325,18 +326,26 @@ async fn a_checkpoint_that_is_gone_or_damaged_costs_time_and_no_bit() {
     session.hello().await;
     session.welcome(None).await;
     let resume = |blob| Some(CheckpointName { step: Step::new(4), blob });
+    let symbols = Arc::clone(text().symbols());
+    let mut earlier = Trainer::new(Kernels::detect(), &run(3), symbols, Initial::Seed).expect("a small run");
+    (0..3).for_each(|_| _ = earlier.step());
+    let before =
+        CheckpointName { step: Step::new(3), blob: coordinator.keep(&earlier.checkpoint().to_bytes()) };
     let leases = vec![
         Lease { resume: resume(damaged), ..lease(1, &[10]) },
         Lease { resume: resume(ContentHash::of(b"gone")), ..lease(2, &[10]) },
+        // And one whose checkpoint before that is whole: no step of it is trained again.
+        Lease { resume: resume(damaged), resume_before: Some(before), ..lease(3, &[10]) },
     ];
     session.send(CoordinatorMessage::Grants(leases)).await;
-    for number in [1, 2] {
+    for number in [1, 2, 3] {
         let (milestones, how) = finish(&mut session, number).await;
         assert_eq!((milestones, how), (measured_directly(&run(number), &[10]), LeaseEnd::Finished));
     }
-    for _ in 0..2 {
+    for _ in 0..3 {
         worker.wait_for("checkpoint refused");
     }
+    worker.wait_for("seed=3 step=3");
 }
 
 #[tokio::test(flavor = "multi_thread")]

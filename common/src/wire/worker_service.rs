@@ -318,10 +318,8 @@ impl Lease {
             kind: v1::LeaseKind::Primary as i32,
             run: Some(self.run.to_wire()),
             wanted_steps: self.wanted.iter().map(|step| step.number()).collect(),
-            resume: self.resume.map(|resume| v1::Checkpoint {
-                step: resume.step.number(),
-                sha256: resume.blob.bytes().to_vec(),
-            }),
+            resume: self.resume.as_ref().map(resume_to_wire),
+            resume_before: self.resume_before.as_ref().map(resume_to_wire),
             checkpoint_every_ms: self.checkpoint_every.map(duration_ms),
         }
     }
@@ -340,6 +338,10 @@ impl Lease {
             wire.wanted_steps.into_iter().map(|value| step(wanted, value)).collect::<Result<_, _>>()?;
         let first = *present(wanted, steps.first())?;
         let resume = wire.resume.map(|resume| resume_from_wire(&resume, first)).transpose()?;
+        let before = wire.resume_before.map(|before| {
+            let newest = present("Lease.resume", resume)?;
+            resume_from_wire(&before, newest.step)
+        });
         let checkpoint_every = wire.checkpoint_every_ms.map(|ms| duration("Lease.checkpoint_every_ms", ms));
         Ok(Self {
             id: LeaseId::new(wire.lease),
@@ -347,9 +349,14 @@ impl Lease {
             run: Run::from_wire(&present("Lease.run", wire.run)?)?,
             wanted: steps,
             resume,
+            resume_before: before.transpose()?,
             checkpoint_every: checkpoint_every.transpose()?,
         })
     }
+}
+
+fn resume_to_wire(resume: &CheckpointName) -> v1::Checkpoint {
+    v1::Checkpoint { step: resume.step.number(), sha256: resume.blob.bytes().to_vec() }
 }
 
 fn resume_from_wire(wire: &v1::Checkpoint, first_wanted: Step) -> Result<CheckpointName, WireError> {
@@ -411,6 +418,7 @@ mod tests {
             run: Run { family, shape: Shape { nodes: 8, batch_size: 16, unrollings: 5 }, seed: 2 },
             wanted: vec![Step::new(500), Step::new(1000)],
             resume: Some(CheckpointName { step: Step::new(500), blob: ContentHash::of(b"state") }),
+            resume_before: Some(CheckpointName { step: Step::new(400), blob: ContentHash::of(b"earlier") }),
             checkpoint_every: Some(Duration::from_millis(1500)),
         }
     }
@@ -515,7 +523,8 @@ mod tests {
             CoordinatorMessage::Welcome(Welcome { acknowledged: None, forget: true, ..welcome }),
             CoordinatorMessage::Grants(vec![
                 lease(),
-                Lease { resume: None, checkpoint_every: None, ..lease() },
+                Lease { resume_before: None, ..lease() },
+                Lease { resume: None, resume_before: None, checkpoint_every: None, ..lease() },
             ]),
             CoordinatorMessage::Acknowledged(MessageNumber::new(1)),
             CoordinatorMessage::Cancelled(vec![LeaseId::new(4)]),

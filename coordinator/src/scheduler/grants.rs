@@ -214,12 +214,13 @@ impl Scheduler {
         let mut wanted = self.ledger.wanted(&run, |entry| self.settings.serve.serves(entry));
         // Several sweeps together may want more than a lease may name. The rest is for the run's next lease.
         wanted.truncate(WANTED_STEPS_MAX);
-        let resume = wanted.first().and_then(|&first| self.ledger.resume_from(id, first));
+        let mut resume = wanted.first().into_iter().flat_map(|&first| self.ledger.resume_from(id, first));
+        let (resume, resume_before) = (resume.next(), resume.next());
         let default = self.settings.checkpoint_every;
         let shortest =
             self.ledger.policies(id).map(|policy| policy.checkpoint_every.unwrap_or(default)).min();
         let checkpoint_every = shortest.filter(|&shortest| shortest != default);
-        Lease { id: lease, kind: LeaseKind::Primary, run, wanted, resume, checkpoint_every }
+        Lease { id: lease, kind: LeaseKind::Primary, run, wanted, resume, resume_before, checkpoint_every }
     }
 }
 
@@ -255,7 +256,7 @@ pub(super) fn remaining(
     let resume = ledger
         .find(&run.key())
         .zip(wanted.first())
-        .and_then(|(id, &first_wanted)| ledger.resume_from(id, first_wanted));
+        .and_then(|(id, &first_wanted)| ledger.resume_from(id, first_wanted).next());
     let from = resume.map_or(Step::new(0), |checkpoint| checkpoint.step);
     let to = wanted.last().copied().unwrap_or(from);
     Held::new(now, Work::run(run.shape, from, to, wanted.len(), run.family.valid_size), from, to)

@@ -131,7 +131,7 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
     }
     for (id, known) in ledger.runs() {
         let first = ledger.wanted(&known.run, |entry| !entry.is_cancelled()).first().copied();
-        let resume = first.and_then(|first| ledger.resume_from(id, first));
+        let resume = first.and_then(|first| ledger.resume_from(id, first).next());
         if resume.is_some_and(|checkpoint| Some(checkpoint.step) > first) {
             return Err(Violation::Overtaken(id));
         }

@@ -253,10 +253,14 @@ fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Unt
     let needed = memory::bytes_needed(&shape).saturating_add(2 * checkpoint_bytes_max(shape));
     let _share = tools.memory.reserve(needed, stop)?;
     let symbols = Arc::clone(tools.corpora.text(lease.run.family.corpus, stop)?.symbols());
-    let resumed = match lease.resume {
-        Some(checkpoint) => resume(lease, checkpoint, &symbols, stop, tools)?,
-        None => None,
-    };
+    // The newest that is of use: what was torn or lost costs the steps since the one before it.
+    let mut resumed = None;
+    for checkpoint in [lease.resume, lease.resume_before].into_iter().flatten() {
+        resumed = resume(lease, checkpoint, &symbols, stop, tools)?;
+        if resumed.is_some() {
+            break;
+        }
+    }
     let mut trainer = match resumed {
         Some(trainer) => trainer,
         None => Trainer::new(tools.kernels, &lease.run, symbols, Initial::Seed)?,
@@ -281,8 +285,8 @@ fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Unt
     Ok((reporter.last_milestone.take().into_iter().collect(), how))
 }
 
-/// The run where its checkpoint left it; `None`, with a word in the log, if the checkpoint is gone or refused: from
-/// the start the same bits come out, later.
+/// The run where a checkpoint of it left it; `None`, with a word in the log, if that is gone or refused: from an earlier one, or
+/// the start, the same bits come out, later.
 fn resume(
     lease: &Lease,
     checkpoint: CheckpointName,

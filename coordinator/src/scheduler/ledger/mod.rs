@@ -173,10 +173,12 @@ impl Ledger {
         wanted
     }
 
-    /// The newest kept checkpoint at or before `first_wanted`: a later one would leave a hole for ever (I10).
-    pub fn resume_from(&self, run: RunId, first_wanted: Step) -> Option<CheckpointName> {
-        let checkpoints = &self.run(run).checkpoints;
-        checkpoints.iter().filter(|one| one.step <= first_wanted).max_by_key(|one| one.step).copied()
+    /// The kept checkpoints at or before `first_wanted`, the newest first: a later one would leave a hole for ever (I10).
+    pub fn resume_from(&self, run: RunId, first_wanted: Step) -> impl Iterator<Item = CheckpointName> {
+        let checkpoints = self.run(run).checkpoints.iter().filter(|one| one.step <= first_wanted);
+        let mut newest_first: Vec<CheckpointName> = checkpoints.copied().collect();
+        newest_first.sort_by_key(|one| std::cmp::Reverse(one.step));
+        newest_first.into_iter()
     }
 
     /// Whether some sweep that counts still lacks an answer of this run.

@@ -47,6 +47,7 @@ fn lease(number: u64) -> Lease {
         run: Run { family, shape: Shape { nodes: 8, batch_size: 16, unrollings: 5 }, seed: number },
         wanted: vec![Step::new(10), Step::new(20)],
         resume: None,
+        resume_before: None,
         checkpoint_every: None,
     }
 }
