@@ -4,7 +4,7 @@
     python3 bench/profile/profile.py 8,8,5 64,64,10 64,1,10
 
 Kernels are inlined into one function an instruction set, so a sample is told apart by the inlined calls that `addr2line` finds at
-its address: it counts for the algorithm that was run last. Needs perf and binutils, and a kernel that lets perf count cycles. Prints a
+its address: it counts for the algorithm that was run last. Needs perf and binutils, and a kernel that lets perf count cycles, or else `--event cpu-clock`. Prints a
 table of shares in Markdown; what `slalom bench` does beside training (the peak of the core, its own start) is left out.
 """
 
@@ -52,11 +52,12 @@ def segment(binary):
     raise SystemExit(f"error: {binary} has no code")
 
 
-def samples(binary, shape, folder, seconds):
+def samples(binary, shape, folder, seconds, event):
     """Addresses in the binary, None for those outside it, and how often each was sampled."""
     data = Path(folder) / "perf.data"
     bench = [binary, "bench", "--shapes", shape, "--seconds", str(seconds), "--output", "json"]
-    subprocess.run(["perf", "record", "-q", "-e", "cycles:u", "-c", "300000", "-o", data, *bench], check=True, stdout=subprocess.DEVNULL)
+    every = ["-c", "300000"] if event.startswith("cycles") else ["-F", "2000"]
+    subprocess.run(["perf", "record", "-q", "-e", event, *every, "-o", data, *bench], check=True, stdout=subprocess.DEVNULL)
     script = output("perf", "script", "-i", data, "-F", "ip", "--show-mmap-events")
     (start, offset), *_ = [(int(a, 16), int(b, 16)) for a, b, path in EXECUTABLE.findall(script) if path == str(binary)]
     file_offset, address = segment(binary)
@@ -89,8 +90,8 @@ def kernel(frames):
     return OTHER
 
 
-def shares(binary, shape, folder, seconds):
-    counts = samples(binary, shape, folder, seconds)
+def shares(binary, shape, folder, seconds, event):
+    counts = samples(binary, shape, folder, seconds, event)
     outside = counts.pop(None, 0)
     addresses = list(counts)
     resolved = output("addr2line", "-e", binary, "-f", "-i", "-C", "-a", *map(hex, addresses))
@@ -109,9 +110,10 @@ def main():
     parser.add_argument("shapes", nargs="+", help="as N,B,T")
     parser.add_argument("--slalom", type=Path, default=SLALOM, help="built as above")
     parser.add_argument("--seconds", type=float, default=6, help="of `slalom bench` a shape (default: 6)")
+    parser.add_argument("--event", default="cycles:u", help="of perf; cpu-clock where no cycles are counted (default: cycles:u)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [shares(args.slalom.resolve(), shape, folder, args.seconds) for shape in args.shapes]
+        found = [shares(args.slalom.resolve(), shape, folder, args.seconds, args.event) for shape in args.shapes]
     names = sorted({name for one in found for name in one}, key=lambda name: -found[0].get(name, 0))
     print("| kernel | " + " | ".join(f"({shape.replace(',', ', ')})" for shape in args.shapes) + " |")
     print("| --- |" + " --- |" * len(args.shapes))
