@@ -20,7 +20,7 @@ use slalom_coordinator::scheduler::Settings;
 use slalom_coordinator::scheduler::order::Serve;
 use slalom_coordinator::scheduler::record::Record;
 use slalom_coordinator::service::{self, ServeError};
-use slalom_coordinator::store::blobs::{BlobError, Blobs};
+use slalom_coordinator::store::blobs::{BUDGET, BlobError, Blobs};
 use slalom_coordinator::store::sqlite::SqliteStore;
 use slalom_coordinator::store::{Stamped, Store, StoreError};
 use slalom_worker::agent::{self, AgentConfig, AgentError, Shutdown};
@@ -189,7 +189,7 @@ impl OpenStore {
         serve: Serve,
         checkpoint_every: Duration,
     ) -> Result<Self, LocalError> {
-        let blobs = Blobs::open(&store_dir(dir))
+        let blobs = Blobs::open(&store_dir(dir), BUDGET)
             .map_err(|source| LocalError::Blobs { dir: dir.to_owned(), source })?;
         let settings = Settings {
             heartbeat: HEARTBEAT,

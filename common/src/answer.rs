@@ -272,6 +272,10 @@ pub struct WorkerRow {
 pub struct Preview {
     /// Its runs whose every answer is recorded already.
     pub known_runs: u64,
+    /// Of the others, those that go on from a checkpoint.
+    pub resumed_runs: u64,
+    /// And those that were trained before and whose checkpoints are gone: they begin anew.
+    pub dropped_runs: u64,
     /// Slots of the workers that are there.
     pub slots: u32,
     /// Their summed rate at this sweep's work, relative to the reference core.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use slalom_common::duration;
 use slalom_common::log::args::LogArgs;
@@ -11,6 +12,7 @@ use slalom_common::run::NUMERICS;
 
 use crate::scheduler::Settings;
 use crate::scheduler::order::Serve;
+use crate::store::blobs::BUDGET;
 
 /// What a coordinator is told where it is started; nothing of it moves a bit of any result.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +27,9 @@ pub struct CoordinatorArgs {
     /// Folder of the store: what happened, corpora and checkpoints
     #[arg(long, value_name = "DIR", env = "SLALOM_STORE", default_value = "slalom-store", global = true)]
     pub store: PathBuf,
+    /// Room for checkpoints; the oldest make room for new ones, and cost time where they are missed
+    #[arg(long, value_name = "SIZE", env = "SLALOM_BLOB_BUDGET", default_value_t = ByteSize(BUDGET))]
+    pub blob_budget: ByteSize,
     /// Between two heartbeats of a worker
     #[arg(long, value_name = "TIME", env = "SLALOM_HEARTBEAT", default_value = "5s", value_parser = duration::parse)]
     pub heartbeat: Duration,
@@ -85,6 +90,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The store's folder.
     pub store: PathBuf,
+    /// Bytes of all checkpoints together.
+    pub blob_budget: u64,
     /// What the scheduler is started with.
     pub settings: Settings,
 }
@@ -135,6 +142,7 @@ impl CoordinatorArgs {
         Ok(Config {
             listen: self.listen,
             store: self.store.clone(),
+            blob_budget: self.blob_budget.as_u64(),
             settings: Settings {
                 heartbeat,
                 lease,

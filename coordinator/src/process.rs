@@ -234,13 +234,13 @@ async fn serve_until_signalled(config: Config) -> ExitCode {
 /// # Errors
 /// If it cannot start, or had to end: then it must be started again, and goes on from what is on the disk.
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), CoordinatorError> {
-    let Config { listen, store: dir, settings } = config;
+    let Config { listen, store: dir, blob_budget, settings } = config;
     // Before the store: who is told of a port in use has touched nothing.
     let listening = |source| CoordinatorError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
     let store = SqliteStore::open(&dir)?;
-    let blobs = Arc::new(Blobs::open(&dir)?);
+    let blobs = Arc::new(Blobs::open(&dir, blob_budget)?);
     fleet::coordinator_started(address, &dir, settings.heartbeat, settings.lease, settings.checkpoint_every);
     serve_store(listener, settings, Box::new(store), blobs, shutdown).await
 }
@@ -300,6 +300,7 @@ mod tests {
     use crate::scheduler::record::Record;
     use crate::service::tests::{put_corpus, settings, sweep};
     use crate::store::Stamped;
+    use crate::store::blobs::BUDGET;
 
     /// A store with a defect.
     struct Panics;
@@ -325,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_of_the_store_ends_the_coordinator_and_answers_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
-        let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
+        let blobs = Arc::new(Blobs::open(dir.path(), BUDGET).expect("a folder"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let never = std::future::pending();

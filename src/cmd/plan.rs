@@ -20,9 +20,19 @@ use crate::output::{Mode, Output, note, number, print, print_json, print_name};
 struct Plan<'a> {
     sweep: &'a Sweep,
     work: Work,
-    /// Runs that are answered already; unknown where there was nobody to ask.
-    known_runs: Option<u64>,
+    /// What is there already; unknown where there was nobody to ask.
+    known: Option<Known>,
     place: Place,
+}
+
+/// Runs of the sweep that are not new.
+#[derive(Clone, Copy)]
+struct Known {
+    answered: u64,
+    /// They go on from a checkpoint.
+    resumed: u64,
+    /// Their checkpoints were dropped: they begin anew.
+    dropped: u64,
 }
 
 /// Where the sweep would be trained.
@@ -105,11 +115,12 @@ impl Place {
 /// Bad input, or a coordinator that was named and does not answer.
 pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit> {
     let (sweep, _) = sweep(&args.spec, &args.cache)?;
-    let mut known_runs = None;
+    let mut known = None;
     let mut place = None;
     match preview(&sweep, &args.at).await {
         Ok(Some((preview, who))) => {
-            known_runs = Some(preview.known_runs);
+            let Preview { known_runs: answered, resumed_runs: resumed, dropped_runs: dropped, .. } = preview;
+            known = Some(Known { answered, resumed, dropped });
             if let (false, Who::Coordinator { address }) = (args.at.coordinator.is_empty(), who) {
                 place = Some(Place {
                     word: "there",
@@ -136,7 +147,7 @@ pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit>
         Some(place) => place,
         None => here(args)?,
     };
-    let plan = Plan { sweep: &sweep, work: Work::of(&sweep, &place.cost), known_runs, place };
+    let plan = Plan { sweep: &sweep, work: Work::of(&sweep, &place.cost), known, place };
     match output.mode() {
         Mode::Json => print_json(&PlanJson::from(&plan))?,
         Mode::Quiet => print_name(sweep.name().as_str())?,
@@ -188,8 +199,15 @@ impl Plan<'_> {
             );
         }
         line("runs", self.runs());
-        if let Some(known) = self.known_runs {
-            line("known", format!("{} already in the store", number::counted(known, "run")));
+        if let Some(Known { answered, resumed, dropped }) = self.known {
+            let mut words = format!("{} already in the store", number::counted(answered, "run"));
+            if resumed > 0 {
+                words += &format!("; {} with a checkpoint to go on from", number::counted(resumed, "run"));
+            }
+            if dropped > 0 {
+                words += &format!("; checkpoints of {} were dropped", number::counted(dropped, "run"));
+            }
+            line("known", words);
         }
         let work = &self.work;
         let [train, validate] = number::flops([work.train_flop, work.validate_flop]);
@@ -200,7 +218,9 @@ impl Plan<'_> {
         line("work", format!("{train} to train, {validate} to validate{longest}"));
         let slots = number::counted(self.place.slots.into(), "slot");
         let time = match self.place.seconds(work) {
-            _ if self.known_runs == Some(size.runs) => "nothing is left to train".to_owned(),
+            _ if self.known.is_some_and(|known| known.answered == size.runs) => {
+                "nothing is left to train".to_owned()
+            }
             Some(seconds) => format!("about {}, {}", number::seconds(seconds), self.place.by),
             None => "no worker has joined".to_owned(),
         };
@@ -253,6 +273,9 @@ struct PlanJson<'a> {
     runs: u64,
     /// Null where there was nobody to ask.
     known_runs: Option<u64>,
+    /// Of the others, those that go on from a checkpoint, and those whose checkpoints were dropped.
+    resumed_runs: Option<u64>,
+    dropped_runs: Option<u64>,
     train_flop: f64,
     validate_flop: f64,
     longest_run_s: Option<f64>,
@@ -269,7 +292,9 @@ impl<'a> From<&Plan<'a>> for PlanJson<'a> {
             trials: size.trials,
             excluded: size.excluded,
             runs: size.runs,
-            known_runs: plan.known_runs,
+            known_runs: plan.known.map(|known| known.answered),
+            resumed_runs: plan.known.map(|known| known.resumed),
+            dropped_runs: plan.known.map(|known| known.dropped),
             train_flop: plan.work.train_flop,
             validate_flop: plan.work.validate_flop,
             longest_run_s: plan.work.longest.map(|(_, seconds)| plan.place.longest_seconds(seconds)),

@@ -39,8 +39,8 @@ pub(crate) struct Upload {
     pub(crate) lease: LeaseId,
     step: Step,
     bytes: Vec<u8>,
-    /// Whether the lease ends with it.
-    is_last: bool,
+    /// How the lease ends with it, if it does.
+    ends: Option<(Vec<Milestone>, LeaseEnd)>,
 }
 
 impl World {
@@ -152,6 +152,7 @@ impl World {
         let now = self.now;
         let step_ms = self.weather.step_ms;
         let lies = self.lies(worker);
+        let is_reachable = self.is_reachable(worker);
         let Some(training) = self.process(worker, id).and_then(|process| process.training(slot, lease))
         else {
             return;
@@ -161,7 +162,15 @@ impl World {
             let milestone = training.state.measure();
             let milestone = if lies { trainer::off_by_a_bit(milestone) } else { milestone };
             if training.lease.wanted.last() == Some(&done) {
-                self.end_slot((worker, id), (slot, lease), vec![milestone], LeaseEnd::Finished);
+                if done == training.begun_at || !is_reachable {
+                    self.end_slot((worker, id), (slot, lease), vec![milestone], LeaseEnd::Finished);
+                    return;
+                }
+                let bytes = training.state.to_checkpoint(&training.lease.run).to_bytes();
+                let ends = Some((vec![milestone], LeaseEnd::Finished));
+                let upload = Upload { lease, step: done, bytes, ends };
+                let after = self.dice.millis(0..=1_000);
+                self.later(after, Happening::Uploaded { worker, process: id, slot, upload });
                 return;
             }
             self.post((worker, id), lease, SlotNews::Milestone(milestone));
@@ -174,15 +183,15 @@ impl World {
             return;
         };
         let state = training.state;
-        let checkpoint = |training: &Training, is_last| Upload {
+        let checkpoint = |training: &Training, ends| Upload {
             lease,
             step: state.step,
             bytes: state.to_checkpoint(&training.lease.run).to_bytes(),
-            is_last,
+            ends,
         };
         if let Some(how) = training.told {
             if how == Stop::Checkpoint && state.step > training.begun_at {
-                let upload = checkpoint(training, true);
+                let upload = checkpoint(training, Some((Vec::new(), LeaseEnd::HandedBack)));
                 let after = self.dice.millis(0..=1_000);
                 self.later(after, Happening::Uploaded { worker, process: id, slot, upload });
                 return;
@@ -194,7 +203,7 @@ impl World {
             training.checkpoint_due = now + training.checkpoint_every;
             if !training.uploads {
                 training.uploads = true;
-                let upload = checkpoint(training, false);
+                let upload = checkpoint(training, None);
                 let after = self.dice.millis(0..=2_000);
                 self.later(after, Happening::Uploaded { worker, process: id, slot, upload });
             }
@@ -236,7 +245,7 @@ impl World {
         let is_reachable = self.is_reachable(worker);
         let Some(process) = self.process(worker, id) else { return };
         let incarnation = process.incarnation;
-        let Upload { lease, step, bytes, is_last } = upload;
+        let Upload { lease, step, bytes, ends } = upload;
         let Some(training) = process.training(slot, lease) else { return };
         training.uploads = false;
         if is_reachable {
@@ -246,8 +255,8 @@ impl World {
             self.disk.blobs.insert(blob, bytes);
             self.post((worker, id), lease, SlotNews::CheckpointStored(CheckpointName { step, blob }));
         }
-        if is_last {
-            self.end_slot((worker, id), (slot, lease), Vec::new(), LeaseEnd::HandedBack);
+        if let Some((milestones, how)) = ends {
+            self.end_slot((worker, id), (slot, lease), milestones, how);
         }
     }
 

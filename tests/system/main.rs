@@ -9,6 +9,7 @@ mod faults;
 mod isa;
 mod kills;
 mod limits;
+mod longer;
 mod resume;
 mod steering;
 mod sweep;

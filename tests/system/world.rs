@@ -94,6 +94,8 @@ pub(crate) struct World {
     port: u16,
     /// Descriptors that the coordinator may have, if not as many as the test.
     descriptors: Option<u32>,
+    /// Its room for checkpoints, if not the usual.
+    blob_budget: Option<&'static str>,
     processes: BTreeMap<String, Child>,
     lines: (Sender<Line>, Receiver<Line>),
     seen: Vec<Line>,
@@ -138,12 +140,24 @@ impl World {
         world
     }
 
+    /// The same with a coordinator that has so much room for checkpoints.
+    pub(crate) fn with_blob_budget<'a>(
+        size: &'static str,
+        workers: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let mut world = Self::empty();
+        world.blob_budget = Some(size);
+        world.start(workers);
+        world
+    }
+
     fn empty() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             disk: None,
             port: free_port(),
             descriptors: None,
+            blob_budget: None,
             processes: BTreeMap::new(),
             lines: channel(),
             seen: Vec::new(),
@@ -171,6 +185,9 @@ impl World {
         };
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--log-format", "json"]);
         command.arg("--store").arg(self.folder.path().join("store"));
+        if let Some(size) = self.blob_budget {
+            command.args(["--blob-budget", size]);
+        }
         command.args(["--heartbeat", "200ms", "--lease", "1s", "--checkpoint-every", "100ms"]);
         self.spawn(COORDINATOR, command);
         self.wait_for(&event("coordinator started"));
@@ -275,6 +292,21 @@ impl World {
         let output = self.slalom(&["submit", path.to_str().unwrap(), "--output", "quiet"]);
         assert!(output.status.success(), "submit: {}", said(&output));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// What `plan` says of a spec.
+    pub(crate) fn plan(&self, spec: &str) -> Value {
+        let path = self.folder.path().join("planned.toml");
+        std::fs::write(&path, spec).unwrap();
+        self.asks(&["plan", path.to_str().unwrap()])
+    }
+
+    /// Bytes of all checkpoints that the coordinator keeps.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        let folder = self.folder.path().join("store/blobs/checkpoints");
+        let files = std::fs::read_dir(folder).unwrap();
+        // One may be renamed or dropped while it is looked at.
+        files.filter_map(|file| file.unwrap().metadata().ok()).map(|file| file.len()).sum()
     }
 
     /// Runs a verb against this world's coordinator.

@@ -370,7 +370,8 @@ impl WorkerRow {
 impl Preview {
     /// As a message.
     pub fn to_wire(self) -> v1::PreviewResponse {
-        v1::PreviewResponse { known_runs: self.known_runs, slots: self.slots, speed: self.speed }
+        let Self { known_runs, resumed_runs, dropped_runs, slots, speed } = self;
+        v1::PreviewResponse { known_runs, slots, speed, resumed_runs, dropped_runs }
     }
 
     /// From a message.
@@ -378,8 +379,9 @@ impl Preview {
     /// # Errors
     /// Names the field that is no rate.
     pub fn from_wire(wire: v1::PreviewResponse) -> Result<Self, WireError> {
-        let v1::PreviewResponse { known_runs, slots, speed } = wire;
-        Ok(Self { known_runs, slots, speed: finite("PreviewResponse.speed", speed)? })
+        let v1::PreviewResponse { known_runs, slots, speed, resumed_runs, dropped_runs } = wire;
+        let speed = finite("PreviewResponse.speed", speed)?;
+        Ok(Self { known_runs, resumed_runs, dropped_runs, slots, speed })
     }
 }
 

@@ -16,7 +16,7 @@ use super::*;
 use crate::scheduler::record::Grant;
 use crate::service::tests::{settings, sweep};
 use crate::store::Stamped;
-use crate::store::blobs::BlobKind;
+use crate::store::blobs::{BUDGET, BlobKind};
 use crate::store::memory::MemoryStore;
 
 /// A store that says of each commit how many records it has, and comes to what it is told.
@@ -58,7 +58,7 @@ struct Held {
 impl Held {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
+        let blobs = Arc::new(Blobs::open(dir.path(), BUDGET).expect("a folder"));
         let (said, begun) = mpsc::unbounded_channel();
         let (ends, told) = std::sync::mpsc::channel();
         let store = Gated { store: MemoryStore::new(StoreId::new(9)), begun: said, ends: told };
@@ -249,7 +249,7 @@ fn put(blobs: &Blobs, kind: BlobKind, bytes: &[u8]) -> ContentHash {
 #[tokio::test]
 async fn a_start_removes_the_checkpoints_that_no_run_could_go_on_from_and_nothing_else() {
     let dir = tempfile::tempdir().expect("a directory");
-    let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
+    let blobs = Arc::new(Blobs::open(dir.path(), BUDGET).expect("a folder"));
     let corpus = put(&blobs, BlobKind::Corpus, b"snow");
     put(&blobs, BlobKind::Checkpoint, b"uploaded, and then the coordinator was killed");
     put(&blobs, BlobKind::Checkpoint, b"replaced, and then it was killed");

@@ -7,6 +7,7 @@ use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::filter::{At, EvalError, Filter};
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{RunId, RunNumber, Step};
+use slalom_common::message::CheckpointName;
 use slalom_common::moment::Moment;
 use slalom_common::outcome::Measured;
 use slalom_common::sweep::Sweep;
@@ -21,6 +22,15 @@ const ETA_SPREAD: (f64, f64) = (0.85, 1.25);
 
 /// Seconds of observed work that weigh as much as what was predicted of the fleet.
 const ETA_TRUST_SECONDS: f64 = 5.0;
+
+/// What is known of a run before a sweep asks for it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum KnownRun {
+    /// All that the sweep wants.
+    Answered,
+    /// It was trained, but not so far: from any of these it could go on, if it is still there, the newest first.
+    Trained(Vec<CheckpointName>),
+}
 
 impl Scheduler {
     /// How a sweep stands at `now`.
@@ -99,15 +109,21 @@ impl Scheduler {
         Some(TrialRow { run, at, epochs, steps, state, perplexity })
     }
 
-    /// How many runs of a sweep that need not be here are answered by what is recorded of the runs `ids`.
-    pub fn known_runs(&self, sweep: &Sweep, ids: Range<u32>) -> u64 {
+    /// What is known of the runs `ids` that a sweep, which need not be here, wants too.
+    pub fn known_runs(&self, sweep: &Sweep, ids: Range<u32>) -> Vec<KnownRun> {
         let ids = ids.start..ids.end.min(self.ledger.run_count());
-        let known = ids.map(|id| self.ledger.run(RunId::new(id)));
-        let answered = known.filter(|known| known.run.family == *sweep.family()).filter(|known| {
-            let wanted = sweep.wanted_steps(&known.coordinates());
-            !wanted.is_empty() && wanted.into_iter().all(|step| known.answer(step).is_some())
+        let known = ids.map(RunId::new).filter(|&id| self.ledger.run(id).run.family == *sweep.family());
+        let known = known.filter_map(|id| {
+            let run = self.ledger.run(id);
+            let wanted = sweep.wanted_steps(&run.coordinates());
+            wanted.last()?;
+            let Some(&first) = wanted.iter().find(|&&step| run.answer(step).is_none()) else {
+                return Some(KnownRun::Answered);
+            };
+            let was_trained = run.step_towards(&wanted) > Step::new(0) || !run.checkpoints.is_empty();
+            was_trained.then(|| KnownRun::Trained(self.ledger.resume_from(id, first).collect()))
         });
-        answered.count() as u64
+        known.collect()
     }
 
     /// The workers with a session, and those whose leases have not ended yet, by incarnation.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use slalom_common::answer::{Preview, SweepStatus};
 use slalom_common::id::{SweepName, WorkerName};
+use slalom_common::message::CheckpointName;
 use slalom_common::sweep::Sweep;
 use slalom_common::trials;
 use slalom_common::wire::sweep_service::{RunsWanted, sweep_name, watch_interval, worker_name};
@@ -20,9 +21,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Service, bytes, status};
 use crate::driver::Stopped;
 use crate::scheduler::Scheduler;
+use crate::scheduler::answers::KnownRun;
 use crate::scheduler::effect::Reply;
 use crate::scheduler::event::Steering;
 use crate::scheduler::ledger::SweepIndex;
+use crate::store::blobs::BlobKind;
 
 /// Rows asked of the driver at once.
 const ROWS_AT_ONCE: usize = 256;
@@ -66,7 +69,9 @@ impl SweepService for Service {
         let measured = Arc::clone(&sweep);
         let work =
             tokio::task::spawn_blocking(move || measured.work()).await.map_err(|_| status::defect())?;
-        let mut known_runs = 0;
+        let [mut known_runs, mut resumed_runs, mut dropped_runs] = [0; 3];
+        let blobs = Arc::clone(self.driver.blobs());
+        let is_here = |one: &CheckpointName| blobs.contains(BlobKind::Checkpoint, one.blob).unwrap_or(false);
         let mut next = 0;
         let (slots, speed) = loop {
             let (ids, sweep) = (next..next + NUMBERS_AT_ONCE, Arc::clone(&sweep));
@@ -77,12 +82,18 @@ impl SweepService for Service {
                 (scheduler.known_runs(&sweep, ids), (!more).then(|| (slots, scheduler.speed(&work))))
             });
             let (known, last) = part.await.map_err(status::of_stopped)?;
-            known_runs += known;
+            for run in known {
+                match run {
+                    KnownRun::Answered => known_runs += 1,
+                    KnownRun::Trained(checkpoints) if checkpoints.iter().any(is_here) => resumed_runs += 1,
+                    KnownRun::Trained(_) => dropped_runs += 1,
+                }
+            }
             if let Some(fleet) = last {
                 break fleet;
             }
         };
-        Ok(Response::new(Preview { known_runs, slots, speed }.to_wire()))
+        Ok(Response::new(Preview { known_runs, resumed_runs, dropped_runs, slots, speed }.to_wire()))
     }
 
     async fn get_status(

@@ -150,6 +150,7 @@ pub(super) fn other_length(corpus: ContentHash, said: u64, found: u64) -> Status
 pub(super) fn of_blob(error: &BlobError) -> Status {
     match error {
         BlobError::OtherSize { .. } | BlobError::OtherHash { .. } => Status::invalid_argument(line(error)),
+        BlobError::OverBudget { .. } => Status::failed_precondition(line(error)),
         BlobError::TooLarge { .. } | BlobError::DiskFull(_) => Status::resource_exhausted(line(error)),
         BlobError::Io { .. } => Status::internal(line(error)),
     }

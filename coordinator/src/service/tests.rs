@@ -18,7 +18,7 @@ use super::in_process;
 use crate::driver::{Driver, DriverError};
 use crate::scheduler::Settings;
 use crate::scheduler::order::Serve;
-use crate::store::blobs::Blobs;
+use crate::store::blobs::{BUDGET, Blobs};
 use crate::store::memory::MemoryStore;
 
 pub(crate) fn settings() -> Settings {
@@ -83,7 +83,7 @@ pub(crate) async fn put_corpus(channel: Channel) {
 /// A coordinator without a port or a disk, but for its blobs.
 fn start() -> (TempDir, Driver, tokio::task::JoinHandle<Result<(), DriverError>>) {
     let dir = tempfile::tempdir().expect("a directory");
-    let blobs = Arc::new(Blobs::open(dir.path()).expect("a folder"));
+    let blobs = Arc::new(Blobs::open(dir.path(), BUDGET).expect("a folder"));
     let (driver, driving) = Driver::start(settings(), Box::new(MemoryStore::new(StoreId::new(9))), blobs)
         .expect("an empty store");
     (dir, driver, driving)

@@ -120,7 +120,7 @@ fn copy_corpora(from: &Path, to: &Path, records: &[Record]) -> Result<u64, Backu
     for record in records {
         ledger.apply(record);
     }
-    let (source, target) = (Blobs::at(from), Blobs::open(to).map_err(BackupError::Folder)?);
+    let (source, target) = (Blobs::at(from), Blobs::open(to, u64::MAX).map_err(BackupError::Folder)?);
     let mut copied = BTreeSet::new();
     for (_, entry) in ledger.sweeps().filter(|(_, entry)| entry.is_active()) {
         let (sweep, corpus) = (entry.sweep.name(), entry.sweep.family().corpus);
@@ -160,6 +160,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::Store as _;
+    use super::super::blobs::BUDGET;
     use super::super::sqlite::SqliteStore;
     use super::super::suite::{Mounted, milestone};
     use super::*;
@@ -178,7 +179,7 @@ mod tests {
     fn living() -> (TempDir, SqliteStore) {
         let dir = tempfile::tempdir().expect("a directory");
         let mut store = SqliteStore::open(dir.path()).expect("a new store");
-        let blobs = Blobs::open(dir.path()).expect("a folder");
+        let blobs = Blobs::open(dir.path(), BUDGET).expect("a folder");
         put(&blobs, BlobKind::Corpus, &corpus());
         put(&blobs, BlobKind::Checkpoint, b"state");
         store.append(&[Record::SweepSubmitted(Box::new(sweep()))], NOW).expect("room");
@@ -207,7 +208,7 @@ mod tests {
         let mut copied = SqliteStore::open(&to).expect("a store");
         assert_eq!(copied.id(), store.id());
         assert_eq!(copied.load().expect("a whole one"), [Record::SweepSubmitted(Box::new(sweep()))]);
-        let blobs = Blobs::open(&to).expect("a folder");
+        let blobs = Blobs::open(&to, BUDGET).expect("a folder");
         assert!(blobs.contains(BlobKind::Corpus, sweep().family().corpus).expect("readable"));
         assert_eq!(blobs.checkpoints().expect("readable"), [], "a cache");
         assert_eq!(names(place.path()), ["copy"]);

@@ -2,11 +2,15 @@
 //!
 //! A file that has a blob's name is whole: it is written under another one, hashed, synced and renamed. Whether its
 //! bytes still are what they were is for whoever reads them to check; they know the hash. Nothing here knows what a blob
-//! means, or how long it is wanted. Expected failures: the disk is full, a peer sends other bytes than it said.
+//! means, or how long it is wanted; but checkpoints, which cost only time, stay within a budget: the oldest make room. Expected
+//! failures: the disk is full, a peer sends other bytes than it said.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use slalom_common::id::ContentHash;
@@ -54,6 +58,14 @@ pub enum BlobError {
         /// The most allowed.
         max: u64,
     },
+    /// More than all checkpoints together may have.
+    #[error("a checkpoint of {size} bytes is more than the budget of all has ({budget})")]
+    OverBudget {
+        /// Bytes announced.
+        size: u64,
+        /// Bytes of all checkpoints, at most.
+        budget: u64,
+    },
     /// Another number of bytes than was announced.
     #[error("{found} bytes came in place of {announced}")]
     OtherSize {
@@ -97,6 +109,42 @@ impl BlobError {
 #[derive(Debug)]
 pub struct Blobs {
     root: PathBuf,
+    checkpoints: Arc<Mutex<Shelf>>,
+}
+
+/// By default, bytes of all checkpoints together.
+pub const BUDGET: u64 = 10 << 30;
+
+/// The checkpoints that are here, by age.
+#[derive(Debug)]
+struct Shelf {
+    budget: u64,
+    /// Of all of them.
+    bytes: u64,
+    /// In the order in which they came.
+    oldest_first: BTreeMap<u64, (ContentHash, u64)>,
+    places: BTreeMap<ContentHash, u64>,
+    next: u64,
+}
+
+impl Shelf {
+    fn add(&mut self, name: ContentHash, size: u64) {
+        self.forget(name);
+        self.places.insert(name, self.next);
+        self.oldest_first.insert(self.next, (name, size));
+        (self.next, self.bytes) = (self.next + 1, self.bytes + size);
+    }
+
+    fn forget(&mut self, name: ContentHash) {
+        let entry = self.places.remove(&name).and_then(|place| self.oldest_first.remove(&place));
+        self.bytes -= entry.map_or(0, |(_, size)| size);
+    }
+
+    /// The oldest, while all together are over the budget.
+    fn to_drop(&self) -> Option<ContentHash> {
+        let (_, &(oldest, _)) = self.oldest_first.first_key_value()?;
+        (self.bytes > self.budget).then_some(oldest)
+    }
 }
 
 /// A blob to be read.
@@ -109,11 +157,12 @@ pub struct Blob {
 }
 
 impl Blobs {
-    /// Opens the folder in `store`, making it if need be, and removes what a crash left half-written.
+    /// Opens the folder in `store`, making it if need be, and removes what a crash left half-written and what is beyond `budget`,
+    /// the bytes of all checkpoints together.
     ///
     /// # Errors
     /// If it cannot be read or written.
-    pub fn open(store: &Path) -> Result<Self, BlobError> {
+    pub fn open(store: &Path, budget: u64) -> Result<Self, BlobError> {
         let blobs = Self::at(store);
         for kind in BlobKind::ALL {
             let folder = blobs.folder(kind);
@@ -125,12 +174,38 @@ impl Blobs {
                 }
             }
         }
+        let mut found: Vec<(SystemTime, ContentHash, u64)> = Vec::new();
+        for name in blobs.checkpoints()? {
+            let path = blobs.path(BlobKind::Checkpoint, name);
+            let metadata = fs::metadata(&path).map_err(|error| BlobError::io(&path, error))?;
+            found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, metadata.len()));
+        }
+        found.sort_unstable();
+        let mut shelf = blobs.shelf();
+        shelf.budget = budget;
+        for (_, name, size) in found {
+            shelf.add(name, size);
+        }
+        make_room(&mut shelf, &blobs.folder(BlobKind::Checkpoint));
+        drop(shelf);
         Ok(blobs)
     }
 
     /// The folder in `store`, to be read: another process may have it, and nothing is made or removed.
     pub(super) fn at(store: &Path) -> Self {
-        Self { root: store.join("blobs") }
+        let shelf = Shelf {
+            budget: u64::MAX,
+            bytes: 0,
+            oldest_first: BTreeMap::new(),
+            places: BTreeMap::new(),
+            next: 0,
+        };
+        Self { root: store.join("blobs"), checkpoints: Arc::new(Mutex::new(shelf)) }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Each change of it is whole before anything could panic.
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts to store the blob `name` of `size` bytes; storing what is there already is no error.
@@ -142,10 +217,15 @@ impl Blobs {
         if size > max {
             return Err(BlobError::TooLarge { size, max });
         }
+        let shelf = (kind == BlobKind::Checkpoint).then(|| Arc::clone(&self.checkpoints));
+        let budget = self.shelf().budget;
+        if shelf.is_some() && size > budget {
+            return Err(BlobError::OverBudget { size, budget });
+        }
         let folder = self.folder(kind);
         let partial = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&folder);
         let partial = partial.map_err(|error| BlobError::io(&folder, error))?;
-        Ok(Upload { partial, folder, name, size, written: 0, hash: Sha256::new() })
+        Ok(Upload { partial, folder, name, size, written: 0, hash: Sha256::new(), shelf })
     }
 
     /// The blob of this name, of whichever kind; none if it is not here.
@@ -189,11 +269,11 @@ impl Blobs {
     /// # Errors
     /// If it is here and stays.
     pub fn remove_checkpoint(&self, name: ContentHash) -> Result<(), BlobError> {
-        let path = self.path(BlobKind::Checkpoint, name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::io(&path, error)),
-            Err(_) | Ok(()) => Ok(()),
+        let removed = remove(&self.path(BlobKind::Checkpoint, name));
+        if removed.is_ok() {
+            self.shelf().forget(name);
         }
+        removed
     }
 
     fn folder(&self, kind: BlobKind) -> PathBuf {
@@ -214,6 +294,8 @@ pub struct Upload {
     size: u64,
     written: u64,
     hash: Sha256,
+    /// Where it stands when it is whole, if it is a checkpoint.
+    shelf: Option<Arc<Mutex<Shelf>>>,
 }
 
 impl Upload {
@@ -247,7 +329,31 @@ impl Upload {
         let path = self.folder.join(self.name.to_string());
         self.partial.persist(&path).map_err(|error| BlobError::io(&path, error.error))?;
         let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        folder.map_err(|error| BlobError::io(&self.folder, error))
+        folder.map_err(|error| BlobError::io(&self.folder, error))?;
+        if let Some(shelf) = self.shelf {
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.add(self.name, self.size);
+            make_room(&mut shelf, &self.folder);
+        }
+        Ok(())
+    }
+}
+
+/// Removes the oldest checkpoints in `folder` until the rest are within the budget.
+fn make_room(shelf: &mut Shelf, folder: &Path) {
+    while let Some(oldest) = shelf.to_drop() {
+        // One that stays is tried again when the next comes: it costs space, not results.
+        if remove(&folder.join(oldest.to_string())).is_err() {
+            return;
+        }
+        shelf.forget(oldest);
+    }
+}
+
+fn remove(path: &Path) -> Result<(), BlobError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::io(path, error)),
+        Err(_) | Ok(()) => Ok(()),
     }
 }
 
@@ -272,9 +378,33 @@ mod tests {
     use super::super::suite::Mounted;
     use super::*;
 
+    #[test]
+    fn the_oldest_checkpoints_make_room_for_new_ones_also_after_a_restart_and_corpora_stay() {
+        let (store, blobs) = blobs();
+        drop(blobs);
+        let blobs = Blobs::open(store.path(), 250).expect("a folder");
+        let corpus = put(&blobs, BlobKind::Corpus, &[b'a'; 1000]);
+        let [first, second, third] = [1, 2, 3].map(|n| put(&blobs, BlobKind::Checkpoint, &[n; 100]));
+        assert_eq!(blobs.checkpoints().expect("a folder").len(), 2);
+        assert!(content(&blobs, first).is_none() && content(&blobs, corpus).is_some());
+        // What comes again is the newest.
+        put(&blobs, BlobKind::Checkpoint, &[2; 100]);
+        put(&blobs, BlobKind::Checkpoint, &[4; 100]);
+        assert!(content(&blobs, third).is_none() && content(&blobs, second).is_some());
+        blobs.remove_checkpoint(second).expect("it was there");
+        put(&blobs, BlobKind::Checkpoint, &[5; 100]);
+        assert_eq!(blobs.checkpoints().expect("a folder").len(), 2, "what was removed counts no more");
+        let large = blobs.begin(BlobKind::Checkpoint, ContentHash::of(b"large"), 251);
+        assert!(matches!(large, Err(BlobError::OverBudget { size: 251, budget: 250 })), "{large:?}");
+
+        drop(blobs);
+        let blobs = Blobs::open(store.path(), 100).expect("a folder");
+        assert_eq!(blobs.checkpoints().expect("a folder").len(), 1, "a smaller budget holds from the start");
+    }
+
     fn blobs() -> (TempDir, Blobs) {
         let store = tempfile::tempdir().expect("a directory");
-        let blobs = Blobs::open(store.path()).expect("a folder");
+        let blobs = Blobs::open(store.path(), BUDGET).expect("a folder");
         (store, blobs)
     }
 
@@ -353,7 +483,7 @@ mod tests {
         // A process that dies drops nothing.
         std::mem::forget(upload);
         assert_eq!(files(&store, BlobKind::Checkpoint).len(), 2);
-        let blobs = Blobs::open(store.path()).expect("a folder");
+        let blobs = Blobs::open(store.path(), BUDGET).expect("a folder");
         assert_eq!(files(&store, BlobKind::Checkpoint), [kept.to_string()]);
         assert_eq!(content(&blobs, kept).as_deref(), Some(&b"state"[..]));
     }
@@ -362,7 +492,7 @@ mod tests {
     fn a_full_disk_refuses_a_blob_and_takes_it_again_when_there_is_room() {
         let store = tempfile::tempdir().expect("a directory");
         let Some(disk) = Mounted::new(store.path(), "size=1m") else { return };
-        let blobs = Blobs::open(store.path()).expect("a folder");
+        let blobs = Blobs::open(store.path(), BUDGET).expect("a folder");
         let kept = put(&blobs, BlobKind::Checkpoint, b"state");
         let large = vec![b'a'; 2 << 20];
         let mut upload = blobs

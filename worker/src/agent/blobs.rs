@@ -127,6 +127,11 @@ impl Blobs {
         Self { channel, retry }
     }
 
+    /// Whether there is a coordinator to send bytes to.
+    pub(super) fn has_coordinator(&self) -> bool {
+        self.channel.borrow().is_some()
+    }
+
     /// The bytes of this name, which hash to it. Waits for a coordinator and tries again for as long as it takes.
     ///
     /// # Errors

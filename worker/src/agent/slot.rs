@@ -46,6 +46,9 @@ const UPLOAD_WITHIN: Duration = Duration::from_secs(60);
 /// How long the last upload of a drained lease may take: the worker is to be gone 30 s after it was told.
 const LAST_UPLOAD_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long the upload of a finished run's state may take: its slot waits for it.
+const FINAL_UPLOAD_WITHIN: Duration = Duration::from_secs(5);
+
 /// The lease was told to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the lease was told to end")]
@@ -273,8 +276,16 @@ fn train(order: &Order, tools: &Tools) -> Result<(Vec<Milestone>, LeaseEnd), Unt
     let ended = trainer.train_to(&lease.wanted, &mut reporter);
     pulse.end();
     let ended = ended.map_err(|error| Untrained::failed(FailureReason::Panic, &error))?;
-    if ended == Ended::Stopped && stop.told() == Some(Stop::Checkpoint) && trainer.steps_done() > begun_at {
-        reporter.upload_last(&trainer.checkpoint());
+    let is_new = trainer.steps_done() > begun_at;
+    match ended {
+        Ended::Stopped if is_new && stop.told() == Some(Stop::Checkpoint) => {
+            reporter.upload_last(&trainer.checkpoint(), LAST_UPLOAD_WITHIN);
+        }
+        // For a longer sweep to go on from. Nobody waits for a coordinator that is away: the answers are what matters.
+        Ended::Done if is_new && tools.blobs.has_coordinator() => {
+            reporter.upload_last(&trainer.checkpoint(), FINAL_UPLOAD_WITHIN);
+        }
+        Ended::Stopped | Ended::Done | Ended::Diverged { .. } => (),
     }
     let how = match ended {
         Ended::Done => LeaseEnd::Finished,
@@ -387,15 +398,15 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Stores a drained lease's state and says so, or not, before its end is said.
-    fn upload_last(&mut self, checkpoint: &Checkpoint) {
+    /// Stores the state in which a lease ends and says so, or not, before its end is said.
+    fn upload_last(&mut self, checkpoint: &Checkpoint, within: Duration) {
         self.abandon_upload();
         self.tools.runtime.block_on(upload(
             self.tools.clone(),
             self.lease,
             checkpoint.step,
             checkpoint.to_bytes(),
-            LAST_UPLOAD_WITHIN,
+            within,
         ));
     }
 
