@@ -40,7 +40,7 @@ pub struct WorkerArgs {
     pub cache: Option<PathBuf>,
     /// How long a slot may make no step before its run fails as `hung` and the worker leaves; at least a hundred times as long as
     /// a step is predicted to take
-    #[arg(long, value_name = "DURATION", env = "SLALOM_HUNG_AFTER", default_value = "60s", value_parser = hung_after)]
+    #[arg(long, value_name = "TIME", env = "SLALOM_HUNG_AFTER", default_value = "60s", value_parser = hung_after)]
     pub hung_after: Duration,
     /// The instruction set to train with: avx512, avx2, neon or portable [default: the fastest here]
     #[arg(long, value_name = "ISA", env = "SLALOM_ISA", hide = true)]
@@ -163,6 +163,8 @@ pub fn coordinator_url(text: &str) -> Result<String, NotACoordinator> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -173,6 +175,18 @@ mod tests {
             assert_eq!(coordinator_url(bad), Err(NotACoordinator::NotAUrl), "{bad}");
         }
         assert_eq!(coordinator_url("https://hill:1"), Err(NotACoordinator::Scheme("https".to_owned())));
+    }
+
+    #[test]
+    fn a_slot_is_hung_after_a_minute_unless_told_otherwise_and_never_within_an_eyeblink() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: WorkerArgs,
+        }
+        let told = |args: &[&str]| Cli::try_parse_from([&["slalom-worker"], args].concat());
+        assert_eq!(told(&[]).map(|cli| cli.args.hung_after).ok(), Some(HUNG_AFTER));
+        assert!(told(&["--hung-after", "99ms"]).is_err());
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Held {
     }
 
     /// What it has told to be done.
-    pub fn done(&self) -> Work {
+    fn done(&self) -> Work {
         self.step_work * self.step.number().saturating_sub(self.from.number()) as f64
     }
 }

@@ -12,7 +12,7 @@ use slalom_common::settings::TrainingSettings;
 use super::{Initial, Trainer, TrainerError};
 use crate::kernels::Kernels;
 
-/// Three groups of nodes of which one is a node wide, and rows that fill no tile: every path of a step is gone.
+/// Three groups of nodes of which one is a node wide, and rows that fill no tile: a step takes every path there is.
 const SHAPE: Shape = Shape { nodes: 33, batch_size: 13, unrollings: 7 };
 const STEPS: u32 = 24;
 /// Leading symbols that validate.
