@@ -184,6 +184,8 @@ pub struct SweepStatus {
     pub workers: u32,
     /// Their slots.
     pub slots: u32,
+    /// Workers with a stream that are paused.
+    pub paused_workers: u32,
     /// Its best point.
     pub best: Option<Best>,
     /// Seconds of the reference core that are done, running runs included.

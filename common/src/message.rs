@@ -68,8 +68,8 @@ pub struct Hello {
     pub slots: u32,
     /// The bits it gives.
     pub numerics: NumericsVersion,
-    /// What that version's known run came to on it.
-    pub known_run: ContentHash,
+    /// What that version's known run came to on it. None from a build so old that it trains none, which is refused in words.
+    pub known_run: Option<ContentHash>,
     /// Its kernels' instruction set, for people.
     pub isa: String,
     /// Rate of a slot relative to the reference cost; finite and positive; for predictions only.

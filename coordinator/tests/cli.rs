@@ -391,6 +391,17 @@ async fn a_worker_whose_known_run_comes_to_other_bits_is_refused_in_words_and_in
 }
 
 #[tokio::test]
+async fn a_worker_that_does_not_say_what_its_known_run_came_to_is_refused_in_words_and_in_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut coordinator = Coordinator::start(dir.path()).await;
+    let greeted = Worker::greet(coordinator.channel(), peers::hello_without_known_run()).await;
+    let status = greeted.err().expect("a build that is too old");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("its build is too old"), "{}", status.message());
+    assert_eq!(coordinator.wait_for("message refused").await["worker"], "hill-3");
+}
+
+#[tokio::test]
 async fn a_worker_on_which_three_runs_in_a_row_fail_is_paused_across_kill_9_until_a_person_resumes_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut coordinator = Coordinator::start(dir.path()).await;

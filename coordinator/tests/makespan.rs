@@ -126,7 +126,7 @@ impl Fleet {
                 incarnation: incarnation(index),
                 slots,
                 numerics: NUMERICS,
-                known_run: KNOWN_RUN,
+                known_run: Some(KNOWN_RUN),
                 isa: "portable".to_owned(),
                 speed: speed * honest,
                 gflops_per_slot: 1.0,

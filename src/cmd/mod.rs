@@ -119,12 +119,22 @@ fn held_up(status: &SweepStatus) -> Option<String> {
     }
 }
 
-/// What to say of a sweep that nobody works on, if that is so.
+/// What to say of a sweep that nobody works on, or not everybody who could, if that is so.
 fn idle(who: &Who, status: &SweepStatus) -> Option<String> {
-    if status.state.is_over() || status.workers > 0 {
+    if status.state.is_over() || (status.workers > 0 && status.paused_workers == 0) {
         return None;
     }
     match who {
+        Who::Coordinator { address } if status.paused_workers > 0 => {
+            let paused = match (status.workers, status.paused_workers) {
+                (0, _) => format!("`{}` waits: every worker at {address} is paused", status.sweep),
+                (_, 1) => format!("a worker at {address} is paused"),
+                (_, paused) => format!("{paused} workers at {address} are paused"),
+            };
+            Some(format!(
+                "{paused}, since run after run failed there: `slalom workers` names it, `slalom resume --worker NAME` gives it runs again"
+            ))
+        }
         Who::Coordinator { address } => Some(format!(
             "no worker has joined {address}: `slalom worker --coordinator {address}` starts one, on any machine that reaches it"
         )),

@@ -131,7 +131,7 @@ pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit>
                 });
                 if preview.slots == 0 {
                     note(&format!(
-                        "no worker has joined: `slalom worker --coordinator {address}` starts one"
+                        "no worker takes runs there: `slalom workers` lists those there are, `slalom worker --coordinator {address}` starts one"
                     ));
                 }
             }
@@ -222,7 +222,7 @@ impl Plan<'_> {
                 "nothing is left to train".to_owned()
             }
             Some(seconds) => format!("about {}, {}", number::seconds(seconds), self.place.by),
-            None => "no worker has joined".to_owned(),
+            None => "no worker takes runs".to_owned(),
         };
         line(self.place.word, format!("{slots}: {time}"));
         lines

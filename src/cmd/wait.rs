@@ -43,16 +43,16 @@ pub(crate) async fn run(args: &SweepArgs, output: Output) -> anyhow::Result<Exit
     }
 }
 
-/// What whoever waits has been told, so that it is told once.
+/// What whoever waits was told last, so that it is told once.
 struct Said {
-    idle: bool,
+    idle: Option<String>,
     state: SweepState,
 }
 
 /// The last status of a sweep. A coordinator that restarts meanwhile is found again.
 async fn until_over(args: &SweepArgs, mut people: People, sweep: &SweepName) -> anyhow::Result<SweepStatus> {
     let mut bar = Bar::new(sweep.as_str());
-    let mut said = Said { idle: false, state: SweepState::Active };
+    let mut said = Said { idle: None, state: SweepState::Active };
     let mut heard = Instant::now();
     loop {
         let gone: anyhow::Error = match watch(&mut people, sweep, &mut bar, &mut said, &mut heard).await {
@@ -85,9 +85,11 @@ async fn watch(
     let mut updates = people.watch(sweep, INTERVAL).await?;
     while let Some(status) = updates.next().await? {
         *heard = Instant::now();
-        if let Some(words) = idle(people.who(), &status).filter(|_| !said.idle) {
-            said.idle = true;
+        if let Some(words) = idle(people.who(), &status)
+            && said.idle.as_ref() != Some(&words)
+        {
             bar.note(&words);
+            said.idle = Some(words);
         }
         if status.state != said.state {
             said.state = status.state;

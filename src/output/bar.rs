@@ -138,6 +138,7 @@ mod tests {
             trials_diverged: 4,
             workers: 1,
             slots: 2,
+            paused_workers: 0,
             best: Some(Best {
                 shape: Shape { nodes: 64, batch_size: 64, unrollings: 16 },
                 epochs: 2000,

@@ -25,6 +25,7 @@ pub(crate) struct StatusJson<'a> {
     trials_diverged: u64,
     workers: u32,
     slots: u32,
+    paused_workers: u32,
     best: Option<BestJson>,
     eta_s: Option<f64>,
     eta_low_s: Option<f64>,
@@ -60,6 +61,7 @@ impl<'a> From<&'a SweepStatus> for StatusJson<'a> {
             trials_diverged: status.trials_diverged,
             workers: status.workers,
             slots: status.slots,
+            paused_workers: status.paused_workers,
             best: status.best.map(|best| BestJson {
                 nodes: best.shape.nodes,
                 batch_size: best.shape.batch_size,

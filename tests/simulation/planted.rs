@@ -107,7 +107,7 @@ pub(crate) fn as_if_in_force(scheduler: &Scheduler, event: &Event) -> Option<Eve
 /// A hello as a coordinator takes it that does not look at the known run.
 pub(crate) fn as_if_sound(message: WorkerMessage) -> WorkerMessage {
     match message {
-        WorkerMessage::Hello(hello) => WorkerMessage::Hello(Hello { known_run: KNOWN_RUN, ..hello }),
+        WorkerMessage::Hello(hello) => WorkerMessage::Hello(Hello { known_run: Some(KNOWN_RUN), ..hello }),
         message => message,
     }
 }

@@ -86,3 +86,32 @@ fn a_worker_drained_while_it_is_away_leaves_when_it_is_back_and_another_of_its_n
         assert!(said.ends_with("  help: `slalom workers` lists the workers there\n"), "{said}");
     }
 }
+
+/// Invariants L3 and I11: what no memory holds fails on each worker, and the only one there is paused for it.
+#[test]
+fn a_sweep_whose_every_worker_is_paused_waits_and_says_so_until_a_person_resumes_one() {
+    // More than any machine has: 17 TB of activations a run.
+    let spec = SWEEP
+        .replace("[16, 32]", "[16_381, 16_382, 16_383, 16_384]")
+        .replace("[16]", "[4_000]")
+        .replace("[5, 10]", "[65_536]")
+        .replace("seeds = 3", "seeds = 1");
+    let mut world = World::new(["hill"]);
+    let sweep = world.submit(&spec);
+    let failed = world.wait_for(&event("run failed").with("sweep", &sweep));
+    assert_eq!(failed.json["reason"], "memory", "{failed:?}");
+    world.wait_for(&event("worker paused").with("worker", "hill").with("reason", "memory"));
+
+    let status = world.asks(&["status", &sweep]);
+    assert_eq!((&status["workers"], &status["paused_workers"]), (&0.into(), &1.into()), "{status}");
+    assert_eq!((&status["failed"], &status["waiting"]), (&2.into(), &2.into()), "{status}");
+    let said = world.slalom(&["status", &sweep]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    let words =
+        format!("`{sweep}` waits: every worker at {} is paused, since run after run failed", world.url());
+    assert!(said.contains(&words) && said.contains("`slalom resume --worker NAME`"), "{said}");
+    assert_eq!(world.asks(&["workers"])[0]["paused"], true);
+
+    assert_eq!(world.asks(&["resume", "--worker", "hill"])[0]["paused"], false);
+    world.wait_for(&event("sweep done").with("sweep", &sweep).with("failed", 4));
+}

@@ -155,7 +155,7 @@ async fn a_lease_is_trained_and_its_milestones_are_the_trainer_s_own() {
     let mut session = coordinator.session().await;
     let hello = session.hello().await;
     assert_eq!((hello.worker.as_str(), hello.slots), ("hill-3", 2));
-    assert_eq!((hello.numerics, hello.known_run), (NUMERICS, KNOWN_RUN));
+    assert_eq!((hello.numerics, hello.known_run), (NUMERICS, Some(KNOWN_RUN)));
     assert!(hello.speed > 0.0 && hello.gflops_per_slot > 0.0 && !hello.isa.is_empty());
     session.welcome(None).await;
 
@@ -389,6 +389,30 @@ async fn what_cannot_be_trained_fails_with_its_reason_and_the_worker_goes_on() {
     let (_, how) = finish(&mut session, 5).await;
     assert!(matches!(how, LeaseEnd::Diverged { .. }), "{how:?}");
     assert_eq!(finish(&mut session, 6).await.1, LeaseEnd::Finished);
+}
+
+/// Invariant I11, fault "out of memory": what the machine could hold and the control group cannot is refused, not killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_beyond_the_control_group_s_limit_fails_before_it_trains_and_the_worker_goes_on() {
+    const LIMIT: u64 = 64 << 20;
+    let mut coordinator = Coordinator::start();
+    coordinator.keep(&text().to_ascii());
+    let test = "a_run_beyond_the_control_group_s_limit_fails_before_it_trains_and_the_worker_goes_on";
+    let Some(_worker) = Worker::start_limited(test, LIMIT, &coordinator.address(), &["--slots", "1"]) else {
+        return;
+    };
+    let mut session = coordinator.session().await;
+    session.hello().await;
+    session.welcome(None).await;
+    let mut large = lease(1, &[10]);
+    // Weights and their gradients are 134 MB.
+    large.run.shape = Shape { nodes: 2_048, batch_size: 1, unrollings: 1 };
+    session.send(CoordinatorMessage::Grants(vec![large, lease(2, &[10])])).await;
+    let (_, how) = finish(&mut session, 1).await;
+    let LeaseEnd::Failed { reason: FailureReason::Memory, detail } = how else { panic!("{how:?}") };
+    let may_use = format!("this worker may use {}", LIMIT / 10 * 9);
+    assert!(detail.ends_with(&may_use), "{detail}");
+    assert_eq!(finish(&mut session, 2).await.1, LeaseEnd::Finished);
 }
 
 #[tokio::test(flavor = "multi_thread")]

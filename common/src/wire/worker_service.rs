@@ -94,7 +94,7 @@ impl Hello {
             incarnation: self.incarnation.bits().to_be_bytes().to_vec(),
             slots: self.slots,
             numerics_version: self.numerics.number(),
-            known_run_sha256: self.known_run.bytes().to_vec(),
+            known_run_sha256: self.known_run.map(|outcome| outcome.bytes().to_vec()),
             isa: self.isa.clone(),
             speed: self.speed,
             gflops_per_slot: self.gflops_per_slot,
@@ -128,7 +128,10 @@ impl Hello {
             )?)),
             slots: wire.slots,
             numerics: NumericsVersion::new(wire.numerics_version),
-            known_run: hash("Hello.known_run_sha256", &wire.known_run_sha256)?,
+            known_run: wire
+                .known_run_sha256
+                .map(|outcome| hash("Hello.known_run_sha256", &outcome))
+                .transpose()?,
             isa: text("Hello.isa", wire.isa, ISA_BYTES_MAX)?,
             speed: wire.speed,
             gflops_per_slot: finite("Hello.gflops_per_slot", wire.gflops_per_slot)?,
@@ -441,7 +444,7 @@ mod tests {
             incarnation: Incarnation::new(u128::MAX - 5),
             slots: 16,
             numerics: NumericsVersion::new(1),
-            known_run: ContentHash::of(b"known"),
+            known_run: Some(ContentHash::of(b"known")),
             isa: "avx512".to_owned(),
             speed: 0.9,
             gflops_per_slot: 61.0,
@@ -491,6 +494,7 @@ mod tests {
         let report = Report::Milestone(milestone(500));
         let messages = [
             WorkerMessage::Hello(hello()),
+            WorkerMessage::Hello(Hello { known_run: None, ..hello() }),
             WorkerMessage::Hello(Hello { store: Some(StoreId::new(u128::MAX - 6)), ..hello() }),
             WorkerMessage::Heartbeat(held),
             WorkerMessage::Progress { lease, step: Step::new(3), loss: Some(2.5) },

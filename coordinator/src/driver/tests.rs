@@ -120,7 +120,7 @@ async fn results_that_come_during_a_commit_are_one_commit_and_acknowledged_after
         incarnation,
         slots: 64,
         numerics: NUMERICS,
-        known_run: KNOWN_RUN,
+        known_run: Some(KNOWN_RUN),
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,

@@ -49,6 +49,7 @@ impl Scheduler {
             trials_diverged: entry.trials_diverged,
             workers,
             slots,
+            paused_workers: self.paused_there(),
             best: entry.points.best(),
             work_done_s: REFERENCE.seconds(&work_done),
             work_s: REFERENCE.seconds(&entry.work),
@@ -155,6 +156,12 @@ impl Scheduler {
 
     fn there(&self) -> impl Iterator<Item = &Worker> {
         self.fleet.values().filter(|worker| worker.stream.is_some() && !self.pauses(&worker.name))
+    }
+
+    /// Workers with a stream that are paused.
+    fn paused_there(&self) -> u32 {
+        let there = self.fleet.values().filter(|worker| worker.stream.is_some());
+        there.filter(|worker| self.pauses(&worker.name)).count() as u32
     }
 
     /// Summed rate of the slots that are there at this work, relative to the reference core.

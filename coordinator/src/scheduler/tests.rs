@@ -158,7 +158,7 @@ impl World {
             incarnation: peer.incarnation,
             slots: peer.slots,
             numerics: NumericsVersion::new(1),
-            known_run: ContentHash::of(b"known"),
+            known_run: Some(ContentHash::of(b"known")),
             isa: "portable".to_owned(),
             speed: 1.0,
             gflops_per_slot: 1.0,

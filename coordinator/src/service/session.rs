@@ -63,6 +63,15 @@ pub enum Refusal {
         /// This build's.
         ours: NumericsVersion,
     },
+    /// A build from before workers trained a known run (I9, I15).
+    #[error(
+        "this worker does not say what the known run of numerics version {numerics} comes to on it: its build is too old; \
+         give it the build of its coordinator"
+    )]
+    NoKnownRun {
+        /// The version that worker and coordinator agree on.
+        numerics: NumericsVersion,
+    },
     /// A build that is not what it says, a processor or a memory that is not sound (I9).
     #[error(
         "this worker does not compute what numerics version {numerics} computes: its known run came to {theirs}, where \
@@ -157,11 +166,12 @@ impl Session {
         if hello.numerics != self.numerics {
             return Err(Refusal::OtherNumerics { theirs: hello.numerics, ours: self.numerics });
         }
-        if hello.known_run != self.known_run {
-            let Self { numerics, known_run: ours, .. } = *self;
-            return Err(Refusal::OtherBits { numerics, theirs: hello.known_run, ours });
+        let Self { numerics, known_run: ours, .. } = *self;
+        match hello.known_run {
+            None => Err(Refusal::NoKnownRun { numerics }),
+            Some(theirs) if theirs != ours => Err(Refusal::OtherBits { numerics, theirs, ours }),
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -209,7 +219,7 @@ mod tests {
             incarnation: Incarnation::new(3),
             slots: 2,
             numerics: OURS,
-            known_run: known_run(),
+            known_run: Some(known_run()),
             isa: "avx2".to_owned(),
             speed: 1.0,
             gflops_per_slot: 60.0,
@@ -250,7 +260,12 @@ mod tests {
             refused(Hello { numerics: NumericsVersion::new(8), ..hello() }),
             "a worker of numerics version 8 would give other bits: this coordinator's sweeps are of version 7"
         );
-        let unsound = refused(Hello { known_run: ContentHash::of(b"another"), ..hello() });
+        assert_eq!(
+            refused(Hello { known_run: None, ..hello() }),
+            "this worker does not say what the known run of numerics version 7 comes to on it: its build is too old; give it the \
+             build of its coordinator"
+        );
+        let unsound = refused(Hello { known_run: Some(ContentHash::of(b"another")), ..hello() });
         let expected =
             "this worker does not compute what numerics version 7 computes: its known run came to ae448ac8";
         assert!(unsound.starts_with(expected), "{unsound}");

@@ -47,9 +47,10 @@ pub(super) fn of_wire(error: &WireError) -> Status {
 /// A worker's stream that is ended by what came on it.
 pub(super) fn of_refusal(refusal: Refusal) -> Status {
     match refusal {
-        Refusal::OtherProtocol { .. } | Refusal::OtherNumerics { .. } | Refusal::OtherBits { .. } => {
-            Status::failed_precondition(line(&refusal))
-        }
+        Refusal::OtherProtocol { .. }
+        | Refusal::OtherNumerics { .. }
+        | Refusal::NoKnownRun { .. }
+        | Refusal::OtherBits { .. } => Status::failed_precondition(line(&refusal)),
         Refusal::NotGreeted | Refusal::GreetedTwice | Refusal::Gap { .. } | Refusal::Closed => {
             Status::invalid_argument(line(&refusal))
         }

@@ -116,7 +116,7 @@ pub(crate) fn hello() -> Hello {
         incarnation: Incarnation::new(7),
         slots: 1,
         numerics: NUMERICS,
-        known_run: KNOWN_RUN,
+        known_run: Some(KNOWN_RUN),
         isa: "portable".to_owned(),
         speed: 1.0,
         gflops_per_slot: 10.0,
@@ -133,7 +133,12 @@ pub(crate) fn hello_of_other_numerics() -> Hello {
 
 /// The hello of a worker that computes something else.
 pub(crate) fn hello_of_other_bits() -> Hello {
-    Hello { known_run: ContentHash::of(b"other bits"), ..hello() }
+    Hello { known_run: Some(ContentHash::of(b"other bits")), ..hello() }
+}
+
+/// Of a build from before there was a known run.
+pub(crate) fn hello_without_known_run() -> Hello {
+    Hello { known_run: None, ..hello() }
 }
 
 /// One stream of a worker.

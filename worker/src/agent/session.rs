@@ -332,7 +332,7 @@ impl Session {
             incarnation,
             slots,
             numerics,
-            known_run,
+            known_run: Some(known_run),
             isa,
             speed,
             gflops_per_slot,

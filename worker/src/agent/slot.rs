@@ -173,15 +173,26 @@ fn stay_on(core: usize) {
 }
 
 fn work(orders: &Receiver<Order>, tools: &Tools) {
+    end_each(orders, &tools.news, |order| train(order, tools));
+}
+
+/// Trains one order after another and says how each lease ends, whatever its training comes to, until nobody orders or hears.
+fn end_each(
+    orders: &Receiver<Order>,
+    news: &mpsc::Sender<News>,
+    train: impl Fn(&Order) -> Result<(Vec<Milestone>, LeaseEnd), Untrained>,
+) {
     for order in orders {
-        let (milestones, how) = ended_by(|| train(&order, tools));
+        let (milestones, how) = ended_by(|| train(&order));
+        // A panic came to no end of its own: without this the free slot would be taken for one that hangs.
+        order.pulse.end();
         // Every other end is logged where its last step is known.
         if let LeaseEnd::Failed { .. } = how {
             log::run_ended(order.lease.id, None, &how);
         }
         let ended = SlotNews::Ended { milestones, how };
         // Nobody is left to tell: the worker ends.
-        if tools.news.blocking_send((order.lease.id, ended)).is_err() {
+        if news.blocking_send((order.lease.id, ended)).is_err() {
             return;
         }
     }
@@ -486,7 +497,23 @@ async fn upload(tools: Tools, lease: LeaseId, step: Step, bytes: Vec<u8>, within
 
 #[cfg(test)]
 mod tests {
+    use slalom_common::id::ContentHash;
+    use slalom_common::message::LeaseKind;
+    use slalom_common::run::{Family, NUMERICS, Run};
+    use slalom_common::settings::TrainingSettings;
+
+    use super::super::pulse::Watch;
     use super::*;
+
+    fn run(shape: Shape) -> Run {
+        let family = Family {
+            corpus: ContentHash::of(b""),
+            valid_size: 1,
+            training: TrainingSettings::default(),
+            numerics: NUMERICS,
+        };
+        Run { family, shape, seed: 0 }
+    }
 
     #[test]
     fn a_panic_ends_its_lease_with_its_words_and_nothing_else() {
@@ -497,6 +524,50 @@ mod tests {
         assert_eq!(ended_by(|| panic!("plain words")), failed("plain words"));
         assert_eq!(ended_by(|| panic!("row {}", 7)), failed("row 7"));
         assert_eq!(ended_by(|| std::panic::panic_any(7)), failed("a panic without words"));
+    }
+
+    /// Invariant I11: a panic is the end of its run, and of nothing else.
+    #[test]
+    fn a_slot_whose_run_panics_reports_it_and_trains_the_next() {
+        let (orders, received) = sync_channel(2);
+        let (news, mut heard) = mpsc::channel(2);
+        let slot = std::thread::spawn(move || {
+            end_each(&received, &news, |order| {
+                order.pulse.begin();
+                assert!(order.lease.id.number() > 1, "row 7 of 7");
+                Ok((Vec::new(), LeaseEnd::Finished))
+            });
+        });
+        let pulses = [1, 2].map(|number| (number, Arc::new(Pulse::default())));
+        for (number, pulse) in &pulses {
+            let lease = Lease {
+                id: LeaseId::new(*number),
+                kind: LeaseKind::Primary,
+                run: run(Shape { nodes: 1, batch_size: 1, unrollings: 1 }),
+                wanted: vec![Step::new(1)],
+                resume: None,
+                resume_before: None,
+                checkpoint_every: None,
+            };
+            let (stop, pulse) = (Arc::default(), Arc::clone(pulse));
+            let order = Order { lease, checkpoint_every: Duration::from_secs(60), stop, pulse };
+            orders.send(order).expect("the slot lives");
+        }
+        drop(orders);
+        let ended = std::iter::from_fn(|| heard.blocking_recv()).map(|(lease, said)| match said {
+            SlotNews::Ended { how, .. } => (lease.number(), how),
+            other => panic!("{other:?}"),
+        });
+        let failed = LeaseEnd::Failed { reason: FailureReason::Panic, detail: "row 7 of 7".to_owned() };
+        assert_eq!(ended.collect::<Vec<_>>(), [(1, failed), (2, LeaseEnd::Finished)]);
+        slot.join().expect("the panic was not the thread's");
+        for (number, pulse) in &pulses {
+            let mut watch = Watch::new(LeaseId::new(*number), 0.001, Duration::from_secs(60));
+            assert!(
+                (0..1_000).all(|_| watch.look(pulse).is_none()),
+                "a slot whose lease {number} is over hangs"
+            );
+        }
     }
 
     #[test]
@@ -512,21 +583,11 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_smaller_than_its_bound() {
-        use slalom_common::id::ContentHash;
-        use slalom_common::run::{Family, NUMERICS, Run};
-        use slalom_common::settings::TrainingSettings;
-
         for (nodes, batch_size) in [(1, 1), (33, 7), (4, 900)] {
             let shape = Shape { nodes, batch_size, unrollings: 2 };
-            let family = Family {
-                corpus: ContentHash::of(b""),
-                valid_size: 1,
-                training: TrainingSettings::default(),
-                numerics: NUMERICS,
-            };
             let symbols = vec![1; 1000].into();
-            let run = Run { family, shape, seed: 0 };
-            let trainer = Trainer::new(Kernels::detect(), &run, symbols, Initial::Seed).expect("a small run");
+            let trainer =
+                Trainer::new(Kernels::detect(), &run(shape), symbols, Initial::Seed).expect("a small run");
             let bytes = trainer.checkpoint().to_bytes().len() as u64;
             assert!(bytes <= checkpoint_bytes_max(shape), "{shape:?}: {bytes}");
         }

@@ -29,7 +29,11 @@ pub(crate) fn output(args: &[&str]) -> Output {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_slalom-worker"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_slalom-worker")))
+}
+
+/// Whatever is set where the tests run.
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SLALOM_") {
             command.env_remove(name);
@@ -41,8 +45,32 @@ fn command() -> Command {
 impl Worker {
     /// A worker for the coordinator at `address`, with a cache of its own unless `args` name one.
     pub(crate) fn start(address: &str, args: &[&str]) -> Self {
+        Self::spawn(command(), address, args)
+    }
+
+    /// The same where the control group's limit is `bytes`: by a file of the test's, in a mount namespace of the worker's own. None,
+    /// loudly, where that is not allowed.
+    pub(crate) fn start_limited(test: &str, bytes: u64, address: &str, args: &[&str]) -> Option<Self> {
+        // Of both versions, at their roots: each group is within those.
+        let limit = format!(
+            "mount -t tmpfs tmpfs /sys/fs/cgroup && mkdir /sys/fs/cgroup/memory && cd /sys/fs/cgroup && \
+             echo {bytes} > memory.max && echo {bytes} > memory/memory.limit_in_bytes && exec \"$0\" \"$@\""
+        );
+        let limited = |program: &str| {
+            let mut unshared = Command::new("unshare");
+            unshared.args(["--mount", "sh", "-c", &limit, program]);
+            unshared
+        };
+        if !limited("true").output().is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED {test}: this process may not mount a file system in a namespace of its own");
+            return None;
+        }
+        Some(Self::spawn(without_settings(limited(env!("CARGO_BIN_EXE_slalom-worker"))), address, args))
+    }
+
+    fn spawn(mut command: Command, address: &str, args: &[&str]) -> Self {
         let cache = tempfile::tempdir().expect("a folder");
-        let mut child = command()
+        let mut child = command
             .args(["--coordinator", address])
             .args(args)
             .env("XDG_CACHE_HOME", cache.path())

@@ -47,7 +47,9 @@ fn a_worker_on_which_three_runs_in_a_row_fail_is_paused_and_named() {
         world.scheduler.worker_rows(world.now).into_iter().map(|row| (row.worker, row.paused))
     };
     assert!(row(&world).any(|row| row == (hill(), true)));
-    assert_eq!(world.scheduler.workers_and_slots(), (1, 1), "the paused one counts for nothing");
+    let sweep = world.scheduler.ledger().find_sweep(&name("a")).expect("a known sweep");
+    let status = world.scheduler.status(world.now, sweep);
+    assert_eq!((status.workers, status.slots, status.paused_workers), (1, 1, 1));
     while let Some(lease) = next.pop() {
         let effects = world.finish(&mut well, &lease);
         next.extend(grants(&effects));
