@@ -2,6 +2,10 @@
 
 #[path = "cli/disk.rs"]
 mod disk;
+#[path = "cli/limits.rs"]
+mod limits;
+#[path = "cli/load.rs"]
+mod load;
 #[path = "cli/peers.rs"]
 mod peers;
 #[path = "cli/process.rs"]

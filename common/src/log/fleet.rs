@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::answer::{Best, Counts, Eta, RunState};
 use crate::chain::Chain;
@@ -15,6 +15,14 @@ use crate::grid::Coordinates;
 use crate::id::{ContentHash, Incarnation, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
 use crate::outcome::{FailureReason, Measured, Perplexity};
 use crate::run::NUMERICS;
+
+use super::limit::Limit;
+
+/// Lines of each event that anybody on the network can bring about, in each [`STRANGERS_EVERY`].
+pub const STRANGERS_LINES_MAX: u64 = 20;
+
+/// See [`STRANGERS_LINES_MAX`].
+pub const STRANGERS_EVERY: Duration = Duration::from_secs(10);
 
 /// An event's name, its level, and every field it may have, in order.
 pub type Described = (&'static str, &'static str, &'static [&'static str]);
@@ -71,7 +79,8 @@ pub const EVENTS: &[Described] = &[
     ("commit failed", "error", &["retry_s", "detail"]),
     ("checkpoints not removed", "warn", &["checkpoint", "detail"]),
     ("server failed", "error", &["detail"]),
-    ("message refused", "warn", &["worker", "lease", "why"]),
+    ("message refused", "warn", &["worker", "lease", "why", "held_back"]),
+    ("connection refused", "warn", &["connections", "held_back"]),
     ("progress", "info", &[
         "sweep", "done", "running", "waiting", "failed", "diverged", "workers", "slots", "best", "eta_s",
         "eta_low_s", "eta_high_s",
@@ -412,7 +421,8 @@ pub fn server_failed(why: &dyn Error) {
     tracing::error!(target: "slalom::fleet", detail = %Chain(why), "server failed");
 }
 
-/// A peer said what cannot be, perhaps of a lease; `why` names the field or is a code.
+/// A peer said what cannot be, perhaps of a lease; `why` names the field or is a code. At most [`STRANGERS_LINES_MAX`] lines in
+/// [`STRANGERS_EVERY`]; the next says how many were held back.
 pub fn message_refused(worker: &WorkerName, lease: Option<LeaseId>, why: &dyn std::fmt::Display) {
     tracing::warn!(
         target: "slalom::fleet",
@@ -429,15 +439,45 @@ pub fn coordinator_started(
     store: &Path,
     heartbeat: Duration,
     lease: Duration,
+    static LIMIT: Limit = Limit::new(STRANGERS_LINES_MAX, STRANGERS_EVERY);
+    if let Some(held_back) = LIMIT.admits(Instant::now()) {
+        say_message_refused(worker, lease, why, held_back);
+    }
+}
+
+fn say_message_refused(
+    worker: &WorkerName,
+    lease: Option<LeaseId>,
+    why: &dyn std::fmt::Display,
+    held_back: u64,
+) {
     checkpoint_every: Duration,
 ) {
     tracing::info!(
         target: "slalom::fleet",
         listen = %listen,
+        held_back = (held_back > 0).then_some(held_back),
         store = %store.display(),
         heartbeat_s = heartbeat.as_secs_f64(),
         lease_s = lease.as_secs_f64(),
         checkpoint_every_s = checkpoint_every.as_secs_f64(),
+/// There are as many connections as there may be, and another came. Limited as [`message_refused`].
+pub fn connection_refused(connections: usize) {
+    static LIMIT: Limit = Limit::new(STRANGERS_LINES_MAX, STRANGERS_EVERY);
+    if let Some(held_back) = LIMIT.admits(Instant::now()) {
+        say_connection_refused(connections, held_back);
+    }
+}
+
+fn say_connection_refused(connections: usize, held_back: u64) {
+    tracing::warn!(
+        target: "slalom::fleet",
+        connections = connections as u64,
+        held_back = (held_back > 0).then_some(held_back),
+        "connection refused"
+    );
+}
+
         numerics = NUMERICS.number(),
         "coordinator started"
     );
@@ -545,7 +585,8 @@ mod tests {
         milestone(run, 500, &reached);
         curve_point(run, &reached);
         message_resent(&worker, lease, "reconnected");
-        message_refused(&worker, Some(lease), &"`Hello.slots` is 0");
+        say_message_refused(&worker, Some(lease), &"`Hello.slots` is 0", 3);
+        say_connection_refused(8192, 3);
         session_closed(&worker, incarnation, &"broken pipe");
         lease_expired(&sweep, run.run, &worker, lease, Duration::from_millis(30_004), Step::new(540));
         run_requeued(run, &worker, lease, "lost");

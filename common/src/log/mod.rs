@@ -6,6 +6,7 @@
 pub mod args;
 pub mod fleet;
 mod format;
+mod limit;
 pub mod worker;
 
 use std::io::IsTerminal as _;

@@ -5,6 +5,7 @@
 //! not read; each ends its own call and no other.
 
 mod bytes;
+mod incoming;
 mod people;
 pub mod session;
 mod status;
@@ -26,10 +27,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic_health::server::HealthReporter;
 
+use self::incoming::{BEGIN_WITHIN, CONNECTIONS_MAX, incoming};
 use crate::driver::Driver;
 
 /// A connection on which nothing has come for so long is asked whether it lives.
@@ -123,7 +124,7 @@ pub async fn serve(
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            incoming(listener, CONNECTIONS_MAX, BEGIN_WITHIN),
             stop.clone().cancelled_owned(),
         );
     tokio::pin!(serving);

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -34,6 +34,14 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The program as it serves the store in `dir`, with short times.
+fn serving(dir: &Path, listen: &str) -> Command {
+    let mut command = program();
+    command.args(["--listen", listen, "--heartbeat", "200ms", "--lease", "60s"]);
+    command.arg("--store").arg(dir).stdout(Stdio::null());
+    command
+}
+
 /// A living coordinator on a free port.
 pub(crate) struct Coordinator {
     child: Child,
@@ -45,11 +53,9 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     /// Starts one on the store in `dir` and waits until it serves.
     pub(crate) async fn start(dir: &Path) -> Self {
-        let mut command = program();
-        command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "debug"]);
-        command.arg("--store").arg(dir).args(["--heartbeat", "200ms", "--lease", "60s"]);
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut command = serving(dir, "127.0.0.1:0");
+        command.args(["--log-format", "json", "--log", "debug"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
         let (sender, lines) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
@@ -61,6 +67,21 @@ impl Coordinator {
         let mut coordinator = Self { child, lines, seen: Vec::new(), address: String::new() };
         let started = coordinator.wait_for("coordinator started").await;
         started["listen"].as_str().expect("an address").clone_into(&mut coordinator.address);
+        coordinator
+    }
+
+    /// The same with a log as it is by default, in files of this folder.
+    pub(crate) async fn start_logging_to(dir: &Path, logs: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = port.expect("a port").to_string();
+        let mut command = serving(dir, &address);
+        let child = command.arg("--log-dir").arg(logs).spawn().expect("the program starts");
+        let coordinator = Self { child, lines: mpsc::unbounded_channel().1, seen: Vec::new(), address };
+        let deadline = Instant::now() + PATIENCE;
+        while tokio::net::TcpStream::connect(&coordinator.address).await.is_err() {
+            assert!(Instant::now() < deadline, "nobody listens at {}", coordinator.address);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         coordinator
     }
 
@@ -90,10 +111,15 @@ impl Coordinator {
         self.child.wait().expect("it was started here");
     }
 
-    /// Sends a signal by name and waits for the end, while the test's connections live on.
-    pub(crate) async fn signal(mut self, name: &'static str) -> ExitStatus {
+    /// Sends a signal by name.
+    pub(crate) fn tell(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(sent.expect("`kill` is everywhere").success());
+    }
+
+    /// Sends a signal by name and waits for the end, while the test's connections live on.
+    pub(crate) async fn signal(mut self, name: &'static str) -> ExitStatus {
+        self.tell(name);
         let ended = tokio::task::spawn_blocking(move || self.child.wait().expect("it was started here"));
         ended.await.expect("waiting does not panic")
     }
@@ -107,6 +133,14 @@ impl Coordinator {
         // Its standard error is closed: it has ended, or is about to.
         let ended = tokio::task::spawn_blocking(move || self.child.wait().expect("it was started here"));
         (ended.await.expect("waiting does not panic"), log)
+    }
+
+    /// The most memory that it has had, in MiB.
+    pub(crate) fn resident_mib_max(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it lives");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system counts it");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib >> 10
     }
 
     /// Its process.

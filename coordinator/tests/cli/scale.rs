@@ -67,14 +67,6 @@ fn size(store: &Path) -> u64 {
     files.iter().filter_map(|name| std::fs::metadata(store.join(name)).ok()).map(|file| file.len()).sum()
 }
 
-/// The most memory that the coordinator has had, in MiB.
-fn memory_mib(coordinator: &Coordinator) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", coordinator.pid())).expect("it lives");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system counts it");
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib >> 10
-}
-
 #[tokio::test]
 async fn a_wide_sweep_is_submitted_kept_and_started_again_at_the_cost_of_what_happened() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -116,7 +108,7 @@ async fn a_wide_sweep_is_submitted_kept_and_started_again_at_the_cost_of_what_ha
     assert!(done >= SCALE.finished, "{done} runs are done");
     figure("runs finished", done);
     figure("finished a second, by one worker", format_args!("{:.0}", done as f64 / took.as_secs_f64()));
-    figure("memory of the coordinator, MiB", memory_mib(&coordinator));
+    figure("memory of the coordinator, MiB", coordinator.resident_mib_max());
     coordinator.kill_9();
 
     let since = Instant::now();
@@ -129,7 +121,7 @@ async fn a_wide_sweep_is_submitted_kept_and_started_again_at_the_cost_of_what_ha
         "seconds from a restart after kill -9 to the first lease",
         format_args!("{:.3}", leased.as_secs_f64()),
     );
-    figure("memory of the restarted coordinator, MiB", memory_mib(&coordinator));
+    figure("memory of the restarted coordinator, MiB", coordinator.resident_mib_max());
     assert!(leased < LEASED_WITHIN, "{leased:?}");
     assert!(status_of_tiny(&coordinator).await.counts.of(RunState::Done) >= done, "I2");
 
