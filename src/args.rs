@@ -23,7 +23,7 @@ use slalom_worker::kernels::IsaName;
 use crate::failure::{Shown, refused_flag};
 use crate::help;
 use crate::output::Mode;
-use crate::spec::flags::{CorpusArgs, SpecArgs, TrainingArgs};
+use crate::spec::flags::{CorpusArgs, GridArgs, SpecArgs, TrainingArgs};
 
 /// How do the sizes of an LSTM move its validation perplexity? Trains every combination and shows the slope.
 #[derive(Parser)]
@@ -106,6 +106,10 @@ pub(crate) enum Verb {
     /// Hand a sweep to a coordinator
     #[command(after_help = help::SUBMIT)]
     Submit(SubmitArgs),
+
+    /// Add values to the axes of a sweep that is there; only what is new is trained
+    #[command(after_help = help::EXTEND)]
+    Extend(ExtendArgs),
 
     /// How sweeps stand: their runs by state, the best so far, the time left
     #[command(after_help = help::STATUS)]
@@ -288,6 +292,27 @@ pub(crate) struct TrainArgs {
 pub(crate) struct SubmitArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
+
+    #[command(flatten)]
+    pub(crate) at: WhereArgs,
+
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+#[derive(Args)]
+#[command(mut_arg("seeds", |flag| flag.help("How many seeds it is to have (5: seeds 0 to 4), or which to add, as a list or range")))]
+pub(crate) struct ExtendArgs {
+    /// The sweep, to be extended by the values below; or a spec that goes beyond the sweep of its name: a path that ends in .toml
+    #[arg(value_name = "SWEEP|SPEC")]
+    pub(crate) what: String,
+
+    /// Which sweep the spec extends; it overrides the spec's name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) grid: GridArgs,
 
     #[command(flatten)]
     pub(crate) at: WhereArgs,

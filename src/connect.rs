@@ -109,6 +109,9 @@ pub(crate) enum CallError {
     /// The name is another sweep's; the words say in which keys they differ.
     #[error("{what}")]
     NameTaken { what: String },
+    /// The name is another sweep's, of which this one has all trials, and more.
+    #[error("{what}")]
+    GoesBeyond { what: String },
     /// What was asked for is refused in words.
     #[error("{who} refuses: {what}")]
     Refused { who: Who, what: String },
@@ -164,6 +167,10 @@ impl CallError {
             Self::NameTaken { .. } => {
                 Some("give this one another name with --name, or the old one's values back".to_owned())
             }
+            Self::GoesBeyond { .. } => Some(
+                "`slalom extend` of the same, in place of this verb, adds to it what is new; --name makes another sweep of it"
+                    .to_owned(),
+            ),
             Self::TakesNone { .. } => {
                 Some("`slalom run` the sweep when that one is done, or in another folder by --dir".to_owned())
             }
@@ -184,7 +191,7 @@ impl CallError {
 
     /// Whether what was typed cannot be meant.
     pub(crate) const fn is_usage(&self) -> bool {
-        matches!(self, Self::NameTaken { .. })
+        matches!(self, Self::NameTaken { .. } | Self::GoesBeyond { .. })
     }
 
     /// Whether a coordinator that comes back may answer.
@@ -340,8 +347,39 @@ impl People {
     ) -> Result<(SweepStatus, bool), CallError> {
         self.put_corpus(text).await?;
         let request = v1::SubmitRequest { sweep: Some(sweep.to_wire()) };
-        let answer = self.client.submit(request).await.map_err(|status| self.failed(&status))?.into_inner();
-        Ok((self.status_of(answer.status)?, answer.created))
+        match self.client.submit(request).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                Ok((self.status_of(answer.status)?, answer.created))
+            }
+            Err(status) => Err(match self.failed(&status) {
+                CallError::NameTaken { what } if sweep.contains(&self.formula(sweep.name()).await?) => {
+                    CallError::GoesBeyond { what }
+                }
+                other => other,
+            }),
+        }
+    }
+
+    /// Adds the trials of `sweep` to the sweep of its name; how many were not there.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn extend(&mut self, sweep: &Sweep) -> Result<(SweepStatus, u64), CallError> {
+        let request = v1::ExtendRequest { sweep: Some(sweep.to_wire()) };
+        let answer = self.client.extend(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        Ok((self.status_of(answer.status)?, answer.added_trials))
+    }
+
+    /// What a sweep asks for.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn formula(&mut self, sweep: &SweepName) -> Result<Sweep, CallError> {
+        let request = v1::GetSweepRequest { sweep: sweep.to_string() };
+        let answer = self.client.get_sweep(request).await.map_err(|status| self.failed(&status))?;
+        let sweep = answer.into_inner().sweep.ok_or(WireError::Absent { field: "GetSweepResponse.sweep" });
+        sweep.and_then(Sweep::from_wire).map_err(|error| self.malformed(error))
     }
 
     async fn put_corpus(&mut self, text: &Text) -> Result<(), CallError> {

@@ -7,7 +7,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("On this machine", &["run", "plan", "train"]),
     ("On several machines", &["coordinator", "worker", "submit", "wait"]),
     ("See how it stands", &["status", "runs", "workers", "results"]),
-    ("Steer", &["pause", "resume", "stop", "cancel", "retry", "drain"]),
+    ("Steer", &["extend", "pause", "resume", "stop", "cancel", "retry", "drain"]),
     ("Tend", &["corpus", "bench"]),
 ];
 
@@ -80,6 +80,16 @@ Example:
 
 Submitting the same sweep again is no error: it is the same sweep, with its policy renewed, and active again if it was \
      cancelled.";
+
+pub(crate) const EXTEND: &str = "\
+Example:
+  slalom extend ski-slope --seeds 5 --nodes 128
+  slalom extend examples/ski-slope.toml
+
+By values, the sweep becomes the product of those that it has and those that are given, and what it excludes stays excluded. By \
+     a spec, the sweep of its name has all that the spec describes, too: corpus, [training], steps_per_epoch and eval_every must be \
+     the same. Runs keep their numbers and answers; runs that get more epochs go on from their last checkpoints. A sweep that was \
+     done is active again: `slalom run` of either spec goes on with one that it began.";
 
 pub(crate) const STATUS: &str = "\
 Example:

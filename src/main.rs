@@ -59,6 +59,7 @@ fn ask(verb: Verb, output: Output) -> anyhow::Result<Exit> {
             Verb::Run(args) => cmd::run::run(&args, output).await,
             Verb::Plan(args) => cmd::plan::run(&args, output).await,
             Verb::Submit(args) => cmd::submit::run(&args, output).await,
+            Verb::Extend(args) => cmd::extend::run(&args, output).await,
             Verb::Status(args) => cmd::status::run(&args, output).await,
             Verb::Wait(args) => cmd::wait::run(&args, output).await,
             Verb::Runs(args) => cmd::runs::run(&args, output).await,

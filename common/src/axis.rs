@@ -77,6 +77,17 @@ impl Axis {
         }
     }
 
+    /// The values of all `axes`, each once.
+    ///
+    /// # Errors
+    /// No axis, or more values than [`Self::VALUES_MAX`].
+    pub fn union<'a>(axes: impl IntoIterator<Item = &'a Self>) -> Result<Self, AxisError> {
+        let mut values: Vec<u64> = axes.into_iter().flat_map(Self::values).copied().collect();
+        values.sort_unstable();
+        values.dedup();
+        Self::new(values)
+    }
+
     /// The values, strictly ascending.
     pub fn values(&self) -> &[u64] {
         &self.values

@@ -17,6 +17,13 @@ pub struct Difference {
     pub second: String,
 }
 
+impl Difference {
+    /// Whether `slalom extend` may be what makes up for it.
+    pub fn is_of_grid(&self) -> bool {
+        self.key == BLOCKS || AXES.iter().any(|(key, _)| *key == self.key)
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` ({} / {})", self.key, Short(&self.first), Short(&self.second))
@@ -47,9 +54,10 @@ pub fn differences(first: &Sweep, second: &Sweep) -> Vec<Difference> {
     let (one, other) = (first.draft(), second.draft());
     compare("corpus", corpus(first), corpus(second));
     if one.blocks.len() != other.blocks.len() {
-        compare("blocks", one.blocks.len().to_string(), other.blocks.len().to_string());
+        compare(BLOCKS, one.blocks.len().to_string(), other.blocks.len().to_string());
     }
-    for (one, other) in one.blocks.iter().zip(&other.blocks) {
+    // Where one was extended, the newest is what it came to.
+    for (one, other) in one.blocks.iter().rev().zip(other.blocks.iter().rev()) {
         for (key, axis) in AXES {
             compare(key, axis(one), axis(other));
         }
@@ -65,6 +73,9 @@ pub fn differences(first: &Sweep, second: &Sweep) -> Vec<Difference> {
     compare("numerics version", one.family.numerics.to_string(), other.family.numerics.to_string());
     found
 }
+
+/// What a sweep is made of that was extended.
+const BLOCKS: &str = "blocks";
 
 /// A key of `[grid]`, and how a grid's value for it reads.
 type Key = (&'static str, fn(&Grid) -> String);
@@ -148,7 +159,7 @@ mod tests {
         assert_eq!(keys(|draft| draft.family.numerics = NumericsVersion::new(2)), ["numerics version"]);
         assert_eq!(keys(|draft| draft.eval_every = 100), ["eval_every"]);
         assert_eq!(keys(|draft| draft.steps_per_epoch = StepsPerEpoch::FullPass), ["steps_per_epoch"]);
-        assert_eq!(keys(|draft| draft.blocks.push(grid("32", &[]))), ["blocks"]);
+        assert_eq!(keys(|draft| draft.blocks.push(grid("32", &[]))), ["blocks", "nodes"]);
         let rates = |draft: &mut Draft| {
             let clip_norm = 1.0;
             draft.family.training =

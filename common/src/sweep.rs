@@ -14,6 +14,9 @@ use crate::settings::SettingsError;
 /// The most wanted steps of one run, trials and curve together.
 pub const WANTED_STEPS_MAX: u64 = 10_000;
 
+/// The most blocks of a sweep: each trial is looked for in all of them.
+pub const BLOCKS_MAX: usize = 100;
+
 /// What one epoch is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StepsPerEpoch {
@@ -97,6 +100,9 @@ pub enum SweepError {
     /// A sweep without a block.
     #[error("a sweep has at least one block")]
     NoBlocks,
+    /// A sweep that was extended too often.
+    #[error("a sweep of {0} blocks was extended too often: it may have {BLOCKS_MAX}")]
+    TooManyBlocks(usize),
     /// Blocks that together number too many runs.
     #[error("{0} runs are more than {RUNS_MAX}")]
     TooManyRuns(u64),
@@ -146,6 +152,17 @@ pub enum SweepError {
     NoAttempts,
 }
 
+/// Why a sweep cannot be extended by another formula.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum ExtendError {
+    /// Corpus, training, `steps_per_epoch` or `eval_every` differ.
+    #[error("only the grid of a sweep can be extended")]
+    AsksOtherwise,
+    /// The two together are too much.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+}
+
 fn all_excluded(trials: u64) -> String {
     match trials {
         1 => "its only trial is excluded".to_owned(),
@@ -170,6 +187,9 @@ impl Sweep {
         if draft.blocks.is_empty() {
             return Err(SweepError::NoBlocks);
         }
+        if draft.blocks.len() > BLOCKS_MAX {
+            return Err(SweepError::TooManyBlocks(draft.blocks.len()));
+        }
         if numbers > RUNS_MAX {
             return Err(SweepError::TooManyRuns(numbers));
         }
@@ -193,20 +213,22 @@ impl Sweep {
     }
 
     fn measure(&self, train_chars: u64) -> Result<Size, SweepError> {
+        let blocks = &self.draft.blocks;
         let mut size = Size { trials: 0, excluded: 0, runs: 0 };
-        for (block_index, block) in self.draft.blocks.iter().enumerate() {
+        // Of all blocks together, before exclusion, each once.
+        let mut all = 0;
+        for (block_index, block) in blocks.iter().enumerate() {
             let mut checked = None;
             for number in 0..block.numbers() {
                 let Some(at) = block.coordinates(number) else { break };
-                if self.draft.blocks[..block_index]
-                    .iter()
-                    .any(|earlier| earlier.epochs_at(&at).next().is_some())
-                {
+                if blocks[..block_index].iter().any(|earlier| earlier.number_of(&at).is_some()) {
                     continue;
                 }
-                let trials = if self.draft.blocks.len() == 1 {
+                let trials = if blocks.len() == 1 {
+                    all += block.axes().epochs.len() as u64;
                     block.epochs_at(&at).fold((0, 0), |(count, _), epochs| (count + 1, epochs))
                 } else {
+                    all += self.epochs_before_exclusion(&at);
                     self.epochs_of(&at).iter().fold((0, 0), |(count, _), &epochs| (count + 1, epochs))
                 };
                 let (count, epochs_max) = trials;
@@ -222,12 +244,19 @@ impl Sweep {
                 }
             }
         }
-        let all: u64 = self.draft.blocks.iter().map(Grid::trials).sum();
-        size.excluded = all.saturating_sub(size.trials);
+        size.excluded = all - size.trials;
         if size.trials == 0 {
             return Err(SweepError::NothingToRun(all));
         }
         Ok(size)
+    }
+
+    fn epochs_before_exclusion(&self, at: &Coordinates) -> u64 {
+        let here = self.draft.blocks.iter().filter(|block| block.number_of(at).is_some());
+        let mut epochs: Vec<u64> = here.flat_map(|block| block.axes().epochs.values()).copied().collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        epochs.len() as u64
     }
 
     fn check_run(
@@ -288,6 +317,60 @@ impl Sweep {
         let mut changed = self.clone();
         changed.draft.policy = policy;
         changed
+    }
+
+    /// This sweep and the trials of `given`, in blocks behind its own: what is there keeps its numbers. Itself if all are there.
+    ///
+    /// # Errors
+    /// If one formula cannot hold both, or the two together are no sweep.
+    pub fn extended_by(&self, given: &Self) -> Result<Self, ExtendError> {
+        if !self.asks_alike(given) {
+            return Err(ExtendError::AsksOtherwise);
+        }
+        if self.contains(given) {
+            return Ok(self.clone());
+        }
+        let mut draft = self.draft.clone();
+        draft.blocks.extend(given.draft.blocks.iter().cloned());
+        Ok(Self::new(draft)?)
+    }
+
+    /// Whether this is `earlier` with nothing changed but blocks appended.
+    pub fn extends(&self, earlier: &Self) -> bool {
+        self.draft.blocks.len() > earlier.draft.blocks.len()
+            && self.draft.blocks.starts_with(&earlier.draft.blocks)
+            && self.name == earlier.name
+            && self.policy() == earlier.policy()
+            && self.asks_alike(earlier)
+    }
+
+    /// Whether one formula can hold the trials of both: they differ in their blocks alone, and in what moves no bits.
+    pub fn asks_alike(&self, other: &Self) -> bool {
+        let (one, other) = (&self.draft, &other.draft);
+        one.family == other.family
+            && one.corpus.chars == other.corpus.chars
+            && one.steps_per_epoch == other.steps_per_epoch
+            && one.eval_every == other.eval_every
+    }
+
+    /// Whether every trial of `other` is one of this sweep's, asked for alike.
+    pub fn contains(&self, other: &Self) -> bool {
+        let has =
+            |at: &Coordinates, epochs| self.draft.blocks.iter().any(|block| block.has_trial(at, epochs));
+        self.asks_alike(other)
+            && self.size.trials >= other.size.trials
+            && other
+                .run_numbers()
+                .all(|(_, at)| other.epochs_of(&at).into_iter().all(|epochs| has(&at, epochs)))
+    }
+
+    /// Whether a person who describes `given` means this sweep: as it was when it was submitted, as it is, or by another formula
+    /// for all that it has become.
+    pub fn is_meant_by(&self, given: &Self) -> bool {
+        let is_first = || self.asks_alike(given) && self.draft.blocks[..1] == given.draft.blocks[..];
+        let is_whole = || self.size.trials == given.size.trials && self.contains(given);
+        self.formula_hash() == given.formula_hash()
+            || self.draft.blocks.len() > 1 && (is_first() || is_whole())
     }
 
     /// SHA-256 of the formula: everything but name, policy and what the corpus was called.
@@ -474,4 +557,134 @@ fn formula_hash(draft: &Draft) -> ContentHash {
 fn default_name(formula: ContentHash) -> SweepName {
     let name = format!("sweep-{}", &formula.to_string()[..8]);
     name.parse().expect("hexadecimal digits make a name")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::axis::Axis;
+    use crate::filter::Filter;
+    use crate::grid::Axes;
+    use crate::id::NumericsVersion;
+    use crate::settings::TrainingSettings;
+    use crate::trials;
+
+    fn block(axes: [&str; 5], exclude: &[&str]) -> Grid {
+        let [nodes, batch_size, unrollings, epochs, seed] = axes.map(|axis| axis.parse().expect("an axis"));
+        let filters = exclude.iter().map(|source| Filter::compile(source).expect("a filter")).collect();
+        Grid::new(Axes { nodes, batch_size, unrollings, epochs, seed }, filters).expect("a grid")
+    }
+
+    fn sweep(block: Grid) -> Sweep {
+        let draft = Draft {
+            name: Some("ski-slope".parse().expect("a name")),
+            family: Family {
+                corpus: ContentHash::of(b"snow"),
+                valid_size: 10,
+                training: TrainingSettings::default(),
+                numerics: NumericsVersion::new(1),
+            },
+            corpus: CorpusFacts { written: "snow".to_owned(), chars: 10_000 },
+            blocks: vec![block],
+            steps_per_epoch: StepsPerEpoch::Steps(1),
+            eval_every: 0,
+            policy: Policy::default(),
+        };
+        Sweep::new(draft).expect("a sweep")
+    }
+
+    fn trials_of(sweep: &Sweep) -> BTreeSet<(Coordinates, u64)> {
+        trials::in_order(sweep).collect()
+    }
+
+    #[test]
+    fn an_extended_sweep_is_meant_by_its_first_formula_and_by_any_of_all_its_trials() {
+        let first = sweep(block(["8,16", "4", "1,3", "10,20", "0,1"], &["nodes == 8 && epochs == 20"]));
+        let more = sweep(block(["8,16,32", "4", "1,3", "10,20", "0,1"], &["nodes == 8 && epochs == 20"]));
+        let both = first.extended_by(&more).expect("they ask alike");
+        assert_eq!(both.size(), Size { trials: 20, excluded: 4, runs: 12 });
+        assert!(both.extends(&first) && !first.extends(&both) && !both.extends(&more));
+        assert!(both.is_meant_by(&first) && both.is_meant_by(&more) && both.is_meant_by(&both));
+        assert!(!first.is_meant_by(&more) && more.contains(&first) && !first.contains(&more));
+        // The same trials by another filter are the whole, too; of a sweep that was never extended they are another formula.
+        let otherwise = sweep(block(["8,16,32", "4", "1,3", "10,20", "0,1"], &["nodes < 9 && epochs > 10"]));
+        assert!(both.is_meant_by(&otherwise) && !more.is_meant_by(&otherwise));
+        assert_eq!(both.extended_by(&otherwise), Ok(both.clone()));
+        let policy = Policy { max_attempts: 9, checkpoint_every: None };
+        assert!(!both.with_policy(policy).extends(&first));
+        assert!(both.with_policy(policy).is_meant_by(&first));
+    }
+
+    #[test]
+    fn only_the_grid_is_extended_and_no_more_often_than_blocks_may_be() {
+        let first = sweep(block(["8", "4", "1", "10", "0"], &[]));
+        let curve = Draft { eval_every: 5, ..first.draft().clone() };
+        let curve = Sweep::new(curve).expect("a sweep");
+        assert_eq!(first.extended_by(&curve), Err(ExtendError::AsksOtherwise));
+        let mut sweep_now = first;
+        for seed in 1..BLOCKS_MAX {
+            let one = sweep(block(["8", "4", "1", "10", &seed.to_string()], &[]));
+            sweep_now = sweep_now.extended_by(&one).expect("a block more");
+        }
+        let one = sweep(block(["8", "4", "1", "10", "1000"], &[]));
+        let refused = sweep_now.extended_by(&one).expect_err("too many");
+        assert_eq!(refused, ExtendError::Sweep(SweepError::TooManyBlocks(BLOCKS_MAX + 1)));
+    }
+
+    fn some_axis(of: &'static [u64]) -> impl Strategy<Value = Axis> {
+        proptest::sample::subsequence(of, 1..=of.len()).prop_map(|values| Axis::new(values).expect("an axis"))
+    }
+
+    fn some_sweep() -> impl Strategy<Value = Sweep> {
+        let filter =
+            prop_oneof![Just(None), Just(Some("epochs > nodes")), Just(Some("seed == 1 || unrollings == 3"))];
+        let axes = (
+            some_axis(&[8, 16]),
+            some_axis(&[4, 5]),
+            some_axis(&[1, 3]),
+            some_axis(&[5, 10, 20]),
+            some_axis(&[0, 1, 2]),
+        );
+        (axes, filter).prop_filter_map(
+            "nothing to run",
+            |((nodes, batch_size, unrollings, epochs, seed), filter)| {
+                let filters =
+                    filter.into_iter().map(|source| Filter::compile(source).expect("a filter")).collect();
+                let grid =
+                    Grid::new(Axes { nodes, batch_size, unrollings, epochs, seed }, filters).expect("a grid");
+                let draft = sweep(block(["8", "4", "1", "10", "0"], &[])).draft().clone();
+                Sweep::new(Draft { blocks: vec![grid], ..draft }).ok()
+            },
+        )
+    }
+
+    proptest! {
+        /// What a sweep had keeps its number, whatever it is extended by; sizes are those of a list.
+        #[test]
+        fn an_extension_adds_what_is_new_and_renumbers_nothing(parts in proptest::collection::vec(some_sweep(), 2..5)) {
+            let mut sweep = parts[0].clone();
+            for given in &parts[1..] {
+                let before = sweep.clone();
+                sweep = before.extended_by(given).expect("they ask alike");
+                let union: BTreeSet<_> = trials_of(&before).union(&trials_of(given)).copied().collect();
+                prop_assert_eq!(&trials_of(&sweep), &union);
+                prop_assert_eq!(sweep.size().trials, union.len() as u64);
+                prop_assert!(sweep.contains(&before) && sweep.contains(given));
+                let numbers: BTreeMap<_, _> = sweep.run_numbers().collect();
+                prop_assert_eq!(numbers.len() as u64, sweep.size().runs);
+                for (number, at) in before.run_numbers() {
+                    prop_assert_eq!(numbers.get(&number), Some(&at));
+                }
+                let products: BTreeSet<_> = sweep.draft().blocks.iter().flat_map(|block| {
+                    let points = (0..block.numbers()).filter_map(|number| block.coordinates(number));
+                    points.flat_map(|at| block.axes().epochs.values().iter().map(move |&epochs| (at, epochs)))
+                }).collect();
+                prop_assert_eq!(sweep.size().excluded, (products.len() - union.len()) as u64);
+            }
+        }
+    }
 }

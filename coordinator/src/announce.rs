@@ -13,6 +13,9 @@ pub fn announce(notice: &Notice) {
         Notice::SweepSubmitted { sweep, trials, runs, excluded, work_tflop } => {
             fleet::sweep_submitted(sweep, *trials, *runs, *excluded, *work_tflop);
         }
+        Notice::SweepExtended { sweep, added, trials, runs, excluded, work_tflop } => {
+            fleet::sweep_extended(sweep, *added, *trials, *runs, *excluded, *work_tflop);
+        }
         Notice::SweepDone { sweep, counts, best } => {
             fleet::sweep_done(sweep, counts, *best);
         }

@@ -94,6 +94,7 @@ enum Input {
 
 enum Call {
     Submit(Box<Sweep>),
+    Extend(Box<Sweep>),
     Cancel(SweepName),
     Steer(SweepName, Steering),
     Retry(SweepName),
@@ -210,6 +211,14 @@ impl Driver {
     /// If the coordinator is stopping, or the store stalls and this handle does not wait.
     pub async fn submit(&self, sweep: Sweep) -> Result<Reply, Unanswered> {
         self.call(Call::Submit(Box::new(sweep))).await
+    }
+
+    /// Extends the sweep of this name to be this one; answered after the commit.
+    ///
+    /// # Errors
+    /// If the coordinator is stopping, or the store stalls and this handle does not wait.
+    pub async fn extend(&self, sweep: Sweep) -> Result<Reply, Unanswered> {
+        self.call(Call::Extend(Box::new(sweep))).await
     }
 
     /// Ends a sweep; answered after the commit.
@@ -415,6 +424,7 @@ impl Task {
                 self.calls.insert(request, reply);
                 match call {
                     Call::Submit(sweep) => Event::Submit { request, sweep },
+                    Call::Extend(sweep) => Event::Extend { request, sweep },
                     Call::Cancel(sweep) => Event::Cancel { request, sweep },
                     Call::Steer(sweep, steering) => Event::Steer { request, sweep, steering },
                     Call::Retry(sweep) => Event::Retry { request, sweep },

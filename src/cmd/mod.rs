@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod corpus;
 pub(crate) mod drain;
+pub(crate) mod extend;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod results;

@@ -222,6 +222,7 @@ const fn sweep_help(error: &SweepError) -> Option<&'static str> {
         SweepError::Settings(_)
         | SweepError::Grid(_)
         | SweepError::NoBlocks
+        | SweepError::TooManyBlocks(_)
         | SweepError::NoValidation
         | SweepError::NoSteps
         | SweepError::NoAttempts => None,

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use slalom_common::axis::{Axis, whole_number};
 use slalom_common::filter::Filter;
+use slalom_common::grid::{Axes, Grid};
 use slalom_common::settings::TrainingSettings;
-use slalom_common::sweep::StepsPerEpoch;
+use slalom_common::sweep::{Draft, StepsPerEpoch, Sweep};
 
 use super::error::{Fault, Place, SpecError};
 use super::{Places, Policy, Spec, first_seeds, parse_axis, within};
@@ -23,6 +24,27 @@ pub(crate) struct SpecArgs {
     #[arg(long)]
     pub(crate) name: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) grid: GridArgs,
+
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
+
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+
+    /// Training steps in a unit of `epochs`, or `full-pass` for the whole training text [default: 1]
+    #[arg(long, value_name = "STEPS", help_heading = "Training", allow_negative_numbers = true)]
+    pub(crate) steps_per_epoch: Option<String>,
+
+    /// Measure a learning curve too, each so many steps; 0 for none [default: 0]
+    #[arg(long, value_name = "STEPS", help_heading = "Training", value_parser = whole_number)]
+    pub(crate) eval_every: Option<u64>,
+}
+
+/// The values to try on each axis.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct GridArgs {
     /// Memory cells of the LSTM: values 8,16,32, ranges 8..=64:x2 (by factors), 8..=64:8 (by steps), or both
     #[arg(long, value_name = "VALUES", help_heading = "Grid", allow_negative_numbers = true)]
     pub(crate) nodes: Option<String>,
@@ -46,20 +68,6 @@ pub(crate) struct SpecArgs {
     /// Leave out the trials of which this is true, for example 'unrollings > nodes'; may be repeated
     #[arg(long, value_name = "EXPRESSION", help_heading = "Grid")]
     pub(crate) exclude: Vec<String>,
-
-    #[command(flatten)]
-    pub(crate) corpus: CorpusArgs,
-
-    #[command(flatten)]
-    pub(crate) training: TrainingArgs,
-
-    /// Training steps in a unit of `epochs`, or `full-pass` for the whole training text [default: 1]
-    #[arg(long, value_name = "STEPS", help_heading = "Training", allow_negative_numbers = true)]
-    pub(crate) steps_per_epoch: Option<String>,
-
-    /// Measure a learning curve too, each so many steps; 0 for none [default: 0]
-    #[arg(long, value_name = "STEPS", help_heading = "Training", value_parser = whole_number)]
-    pub(crate) eval_every: Option<u64>,
 }
 
 /// The text that is trained on.
@@ -125,27 +133,25 @@ impl Spec {
     }
 
     fn from_flags(args: &SpecArgs, given: Vec<(&'static str, String)>) -> Result<Self, SpecError> {
-        let axis = |key, given: &Option<String>| match given {
+        let grid = &args.grid;
+        let axis = |key, given: Option<&str>| match given {
             Some(text) => parse_axis(key, text).map_err(at(key, text)),
             None => Err(SpecError::nowhere(Fault::MissingAxis { axis: key })),
         };
-        let mut exclude = Vec::new();
         let mut places = Places::default();
-        for source in &args.exclude {
-            let quoted = format!("'{source}'");
-            exclude.push(Filter::compile(source).map_err(at("exclude", &quoted))?);
-            places.exclude.push(Place::Flag { key: "exclude", value: quoted });
-        }
+        places
+            .exclude
+            .extend(grid.exclude.iter().map(|source| Place::Flag { key: "exclude", value: quoted(source) }));
         places.keys.extend(given.into_iter().map(|(key, value)| (key, Place::Flag { key, value })));
         Self {
             name: None,
             corpus: args.corpus.source()?,
-            nodes: axis("nodes", &args.nodes)?,
-            batch_size: axis("batch_size", &args.batch_size)?,
-            unrollings: axis("unrollings", &args.unrollings)?,
-            epochs: axis("epochs", &args.epochs)?,
-            seeds: seeds(args.seeds.as_deref())?,
-            exclude,
+            nodes: axis("nodes", grid.nodes.as_deref())?,
+            batch_size: axis("batch_size", grid.batch_size.as_deref())?,
+            unrollings: axis("unrollings", grid.unrollings.as_deref())?,
+            epochs: axis("epochs", grid.epochs.as_deref())?,
+            seeds: seeds(grid.seeds.as_deref())?,
+            exclude: grid.filters()?,
             policy: Policy::default(),
             training: args.training.settings()?,
             valid_size: args.training.valid_size()?,
@@ -160,21 +166,71 @@ impl Spec {
 impl SpecArgs {
     /// The flags that describe a sweep and were given, as their keys in a spec file and their values.
     fn given(&self) -> Vec<(&'static str, String)> {
-        let mut given = given([
+        let mut all = self.grid.given();
+        all.extend(given([
+            ("corpus", self.corpus.corpus.clone()),
+            ("corpus_chars", text_of(self.corpus.corpus_chars)),
+            ("normalize", self.corpus.normalize.then(String::new)),
+            ("steps_per_epoch", self.steps_per_epoch.clone()),
+            ("eval_every", text_of(self.eval_every)),
+        ]));
+        all.extend(self.training.given());
+        all
+    }
+}
+
+impl GridArgs {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([
             ("nodes", self.nodes.clone()),
             ("batch_size", self.batch_size.clone()),
             ("unrollings", self.unrollings.clone()),
             ("epochs", self.epochs.clone()),
             ("seeds", self.seeds.clone()),
             ("exclude", self.exclude.first().cloned()),
-            ("corpus", self.corpus.corpus.clone()),
-            ("corpus_chars", text_of(self.corpus.corpus_chars)),
-            ("normalize", self.corpus.normalize.then(String::new)),
-            ("steps_per_epoch", self.steps_per_epoch.clone()),
-            ("eval_every", text_of(self.eval_every)),
-        ]);
-        given.extend(self.training.given());
-        given
+        ])
+    }
+
+    /// Whether no flag of the grid was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.given().is_empty()
+    }
+
+    fn filters(&self) -> Result<Vec<Filter>, SpecError> {
+        let compiled =
+            self.exclude.iter().map(|source| Filter::compile(source).map_err(at("exclude", &quoted(source))));
+        compiled.collect()
+    }
+
+    /// `formula` over one grid: the product of all values that it has and those given, without what its newest block excludes and
+    /// what the flags exclude beside.
+    ///
+    /// # Errors
+    /// What is wrong with a flag, or with all values together.
+    pub(crate) fn beyond(&self, formula: &Sweep) -> Result<Sweep, SpecError> {
+        let blocks = &formula.draft().blocks;
+        let axis = |key, given: Option<&str>, of: fn(&Axes) -> &Axis| {
+            let given = match (key, given) {
+                (_, None) => None,
+                ("seeds", text) => Some(seeds(text)?),
+                (_, Some(text)) => Some(parse_axis(key, text).map_err(at(key, text))?),
+            };
+            let all = blocks.iter().map(|block| of(block.axes())).chain(&given);
+            let union = Axis::union(all).map_err(|error| Fault::Axis { axis: key, error });
+            union.map_err(at(key, given.as_ref().map_or_else(String::new, Axis::to_string).as_str()))
+        };
+        let axes = Axes {
+            nodes: axis("nodes", self.nodes.as_deref(), |axes| &axes.nodes)?,
+            batch_size: axis("batch_size", self.batch_size.as_deref(), |axes| &axes.batch_size)?,
+            unrollings: axis("unrollings", self.unrollings.as_deref(), |axes| &axes.unrollings)?,
+            epochs: axis("epochs", self.epochs.as_deref(), |axes| &axes.epochs)?,
+            seed: axis("seeds", self.seeds.as_deref(), |axes| &axes.seed)?,
+        };
+        let newest = blocks.last().into_iter().flat_map(Grid::exclude).cloned();
+        let exclude = newest.chain(self.filters()?).collect();
+        let too_much = |error| SpecError::nowhere(Fault::Sweep(error));
+        let grid = Grid::new(axes, exclude).map_err(|error| too_much(error.into()))?;
+        Sweep::new(Draft { blocks: vec![grid], ..formula.draft().clone() }).map_err(too_much)
     }
 }
 
@@ -236,6 +292,10 @@ impl TrainingArgs {
     pub(crate) fn valid_size(&self) -> Result<u64, SpecError> {
         self.valid_size.map_or(Ok(Spec::VALID_SIZE), |size| bounded("valid_size", size))
     }
+}
+
+fn quoted(source: &str) -> String {
+    format!("'{source}'")
 }
 
 fn given<const N: usize>(flags: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {

@@ -56,6 +56,7 @@ impl Spec {
             }
             SweepError::Grid(GridError::TooManyRuns { .. } | GridError::TooManyTrials { .. })
             | SweepError::NoBlocks
+            | SweepError::TooManyBlocks(_)
             | SweepError::TooManyRuns(_) => &["grid"],
             SweepError::NothingToRun(_) => {
                 return SpecError {

@@ -555,10 +555,14 @@ proptest! {
 
     #[test]
     fn no_value_of_a_flag_panics(nodes in "\\PC{0,12}", exclude in "\\PC{0,30}", corpus in "\\PC{0,12}") {
-        let args = SpecArgs {
+        let grid = super::flags::GridArgs {
             nodes: Some(nodes),
             batch_size: Some("1".to_owned()),
             exclude: vec![exclude],
+            ..Default::default()
+        };
+        let args = SpecArgs {
+            grid,
             corpus: super::flags::CorpusArgs { corpus: Some(corpus), ..Default::default() },
             ..Default::default()
         };

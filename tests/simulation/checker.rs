@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use slalom_common::answer::{Counts, RunState};
+use slalom_common::grid::Coordinates;
 use slalom_common::id::{
-    ContentHash, Incarnation, LeaseId, MessageNumber, RunKey, Step, SweepName, WorkerName,
+    ContentHash, Incarnation, LeaseId, MessageNumber, RunKey, RunNumber, Step, SweepName, WorkerName,
 };
 use slalom_common::message::{CheckpointName, CoordinatorMessage, Lease, LeaseEnd, Report};
 use slalom_common::moment::Moment;
 use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
+use slalom_common::trials;
 use slalom_coordinator::scheduler::effect::Reply;
 use slalom_coordinator::scheduler::event::Steering;
 use slalom_coordinator::scheduler::ledger::sweep::Course;
@@ -353,6 +355,7 @@ impl Checker {
                 self.books.insert(name, Book::new(sweep));
                 Ok(())
             }
+            Record::SweepExtended(sweep) => self.on_extended(sweep),
             Record::SweepResubmitted { sweep, policy: _ } => {
                 let asked = |ask: &Ask| matches!(ask, Ask::Submit(asked) if asked.name() == sweep);
                 hold(self.asked.iter().any(asked), "I7", || format!("nobody submitted {sweep} again"))?;
@@ -417,6 +420,43 @@ impl Checker {
                 Ok(())
             }
         }
+    }
+
+    /// What a sweep asks for from now on is what it asked for and what somebody asked to add; it was not all there.
+    fn on_extended(&mut self, sweep: &Sweep) -> Checked {
+        let name = sweep.name();
+        let blocks = |sweep: &Sweep| sweep.draft().blocks.clone();
+        let trials = |sweep: &Sweep| -> BTreeSet<(Coordinates, u64)> { trials::in_order(sweep).collect() };
+        let numbers = |sweep: &Sweep| -> BTreeMap<RunNumber, Coordinates> { sweep.run_numbers().collect() };
+        let before = self.book(name)?.sweep.clone();
+        let asked = self.asked.iter().filter_map(|ask| match ask {
+            Ask::Extend(given) if given.name() == name => Some(&**given),
+            _ => None,
+        });
+        let makes_it = |given: &&Sweep| {
+            let both: BTreeSet<_> = trials(&before).into_iter().chain(trials(given)).collect();
+            blocks(sweep) == [blocks(&before), blocks(given)].concat() && trials(sweep) == both
+        };
+        let by = asked.filter(makes_it).count();
+        hold(by > 0, "I7", || format!("nobody asked to extend {name} to what it is now"))?;
+        hold(trials(sweep).len() > trials(&before).len(), "I5", || {
+            format!("that {name} is extended is on record and adds nothing")
+        })?;
+        let now = numbers(sweep);
+        hold(numbers(&before).iter().all(|(number, at)| now.get(number) == Some(at)), "I7", || {
+            format!("a run of {name} has another number since it was extended")
+        })?;
+        let book = &self.books[name];
+        hold(book.course != Course::Cancelled, "I7", || format!("{name} was extended and is cancelled"))?;
+        let was_done = self.is_done(book);
+        self.tally.extended += 1;
+        let book = self.book(name)?;
+        let course = if was_done { Course::Active } else { book.course };
+        book.runs = Book::new(sweep).runs;
+        book.sweep = sweep.clone();
+        book.was_done |= was_done;
+        book.take(course);
+        Ok(())
     }
 
     /// A pause, a stop or a resume is on record if it changes what is to become of the sweep, and only then.
@@ -808,15 +848,24 @@ impl Checker {
     pub(crate) fn on_replied(&mut self, ask: &Ask, reply: &Reply) -> Checked {
         let is_durable = match (ask, reply) {
             (Ask::Submit(sweep), Reply::Submitted { sweep: name, .. }) => {
-                self.books.get(name).is_some_and(|book| book.sweep.formula_hash() == sweep.formula_hash())
+                self.books.get(name).is_some_and(|book| book.sweep.is_meant_by(sweep))
             }
             (Ask::Submit(sweep), Reply::NameTaken { existing }) => {
                 let book = self.books.get(sweep.name());
                 book.is_some_and(|book| {
-                    book.sweep.formula_hash() != sweep.formula_hash()
-                        && book.sweep.formula_hash() == existing.formula_hash()
+                    let (now, then) = (&book.sweep.draft().blocks, &existing.draft().blocks);
+                    now.starts_with(then) && existing.asks_alike(&book.sweep) && !existing.is_meant_by(sweep)
                 })
             }
+            (Ask::Extend(given), Reply::Extended { sweep: name }) => {
+                self.books.get(name).is_some_and(|book| given.name() == name && book.sweep.contains(given))
+            }
+            (Ask::Extend(given), Reply::IsCancelled { sweep: name }) => {
+                given.name() == name && self.was_on(name, &[Course::Cancelled])
+            }
+            // It was submitted, or extended otherwise, between: whoever asked asks again.
+            (Ask::Extend(given), Reply::Outdated) => self.books.contains_key(given.name()),
+            (Ask::Extend(given), Reply::NoSuchSweep { known }) => !known.contains(given.name()),
             (Ask::Cancel(name), Reply::Cancelled { sweep }) => {
                 name == sweep && self.was_on(name, &[Course::Cancelled])
             }
@@ -849,12 +898,16 @@ impl Checker {
             (Ask::Retry(name), Reply::Retried { .. }) => self.books.contains_key(name),
             (
                 Ask::Submit(_)
+                | Ask::Extend(_)
                 | Ask::Cancel(_)
                 | Ask::Retry(_)
                 | Ask::Steer(..)
                 | Ask::Drain(_)
                 | Ask::ResumeWorker(_),
                 Reply::Submitted { .. }
+                | Reply::Extended { .. }
+                | Reply::Outdated
+                | Reply::IsCancelled { .. }
                 | Reply::NameTaken { .. }
                 | Reply::OtherNumerics { .. }
                 | Reply::TakesNoOther { .. }
@@ -902,6 +955,9 @@ impl Checker {
             let Some(book) = self.books.get(name) else {
                 return Err(Violation { invariant: "I7", found: format!("{name} is known and not durable") });
             };
+            hold(entry.sweep.draft().blocks == book.sweep.draft().blocks, "I2", || {
+                format!("{name} is believed to be extended otherwise than is durable")
+            })?;
             hold(entry.course == book.course, "I2", || {
                 format!("{name} is believed {:?}, it is durable as {:?}", entry.course, book.course)
             })?;

@@ -288,6 +288,7 @@ impl World {
             | Event::StreamClosed { .. }
             | Event::FormerWorkersGone
             | Event::Submit { .. }
+            | Event::Extend { .. }
             | Event::Cancel { .. }
             | Event::Steer { .. }
             | Event::Drain { .. }
@@ -330,7 +331,10 @@ impl World {
                     let ask = self.people.calls[call.0].ask.clone();
                     self.say(|_| format!("\"{ask}\" is answered {}", crate::history::of_reply(&reply)));
                     self.checker.on_replied(&ask, &reply)?;
-                    self.answer(call);
+                    // Then the service looks again; here whoever asked does.
+                    if reply != slalom_coordinator::scheduler::effect::Reply::Outdated {
+                        self.answer(call);
+                    }
                 }
                 Effect::RemoveCheckpoint { blob } => {
                     self.disk.blobs.remove(&blob);
@@ -448,6 +452,19 @@ impl World {
         process.calls.insert(request, call);
         process.inbox.push(match ask {
             Ask::Submit(sweep) => Event::Submit { request, sweep },
+            Ask::Extend(given) => {
+                // Made of what is here as the call comes, as the service makes it beside the driver.
+                let ledger = process.scheduler.ledger();
+                let formula = ledger.find_sweep(given.name()).map(|sweep| &ledger.sweep(sweep).sweep);
+                let extended = formula.map_or(Ok(*given.clone()), |formula| formula.extended_by(&given));
+                let Ok(sweep) = extended else {
+                    // The name is another formula's, and the service says so.
+                    process.calls.remove(&request);
+                    self.answer(call);
+                    return Ok(());
+                };
+                Event::Extend { request, sweep: Box::new(sweep) }
+            }
             Ask::Cancel(sweep) => Event::Cancel { request, sweep },
             Ask::Retry(sweep) => Event::Retry { request, sweep },
             Ask::Steer(sweep, steering) => Event::Steer { request, sweep, steering },

@@ -120,6 +120,9 @@ fn of_lease(lease: &Lease) -> String {
 pub(crate) fn of_record(record: &Record) -> String {
     match record {
         Record::SweepSubmitted(sweep) => format!("{} submitted", sweep.name()),
+        Record::SweepExtended(sweep) => {
+            format!("{} extended to {} blocks", sweep.name(), sweep.draft().blocks.len())
+        }
         Record::SweepResubmitted { sweep, .. } => format!("{sweep} submitted again"),
         Record::SweepCancelled { sweep } => format!("{sweep} cancelled"),
         Record::SweepSteered { sweep, steering: Steering::Pause } => format!("{sweep} paused"),
@@ -157,6 +160,9 @@ pub(crate) fn of_record(record: &Record) -> String {
 pub(crate) fn of_reply(reply: &Reply) -> String {
     match reply {
         Reply::Submitted { created, .. } => format!("submitted{}", if *created { "" } else { ", known" }),
+        Reply::Extended { .. } => "extended".to_owned(),
+        Reply::Outdated => "outdated".to_owned(),
+        Reply::IsCancelled { .. } => "is cancelled".to_owned(),
         Reply::NameTaken { .. } => "the name is taken".to_owned(),
         Reply::OtherNumerics { .. } => "other numerics".to_owned(),
         Reply::TakesNoOther { .. } => "takes no other".to_owned(),

@@ -18,6 +18,8 @@ use crate::faults::Length;
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Ask {
     Submit(Box<Sweep>),
+    /// The trials of this formula, for the sweep of its name.
+    Extend(Box<Sweep>),
     Cancel(SweepName),
     Retry(SweepName),
     Steer(SweepName, Steering),
@@ -29,6 +31,7 @@ impl fmt::Display for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Submit(sweep) => write!(f, "submit {}", sweep.name()),
+            Self::Extend(sweep) => write!(f, "extend {} to {} trials", sweep.name(), sweep.size().trials),
             Self::Cancel(name) => write!(f, "cancel {name}"),
             Self::Retry(name) => write!(f, "retry {name}"),
             Self::Steer(name, Steering::Pause) => write!(f, "pause {name}"),
@@ -53,6 +56,8 @@ pub(crate) struct Call {
 #[derive(Clone, Debug)]
 pub(crate) struct People {
     pub(crate) sweeps: Vec<Sweep>,
+    /// What somebody may extend each by: values beside its own, or beyond them, on an axis or two.
+    extensions: Vec<Sweep>,
     pub(crate) calls: Vec<Call>,
     /// Copies of calls that have not arrived yet.
     pub(crate) under_way: u64,
@@ -63,15 +68,22 @@ impl People {
         let names = ["ant", "bee", "cat"];
         let count = dice.within(1..=3) as usize;
         let first_seed = dice.below(1_000_000);
-        let sweeps =
-            names[..count].iter().map(|name| sweep(dice, name, (first_seed, length), max_attempts)).collect();
-        Self { sweeps, calls: Vec::new(), under_way: 0 }
+        let mut drawn = |name: &&str| sweep(dice, name, (first_seed, length), max_attempts);
+        let sweeps: Vec<Sweep> = names[..count].iter().map(&mut drawn).collect();
+        let mut extension = |of: &Sweep| {
+            // A sweep of its own, but for what a sweep cannot be extended by.
+            let other = drawn(&of.name().as_str());
+            let draft = Draft { blocks: other.draft().blocks.clone(), ..of.draft().clone() };
+            Sweep::new(draft).expect("a sweep")
+        };
+        let extensions = sweeps.iter().chain(&sweeps).map(&mut extension).collect();
+        Self { sweeps, extensions, calls: Vec::new(), under_way: 0 }
     }
 
     /// What one of them asks for next, in a fleet of so many workers.
     pub(crate) fn ask(&self, dice: &mut Dice, workers: u64) -> Ask {
         let sweep = dice.pick(&self.sweeps).expect("there is a sweep").clone();
-        match dice.below(19) {
+        match dice.below(22) {
             0 | 1 => Ask::Cancel(sweep.name().clone()),
             2 => Ask::Retry(sweep.name().clone()),
             3 => {
@@ -85,6 +97,7 @@ impl People {
             9 | 10 => Ask::Steer(sweep.name().clone(), Steering::Resume),
             // Now and then one that there is not.
             11 => Ask::Drain(crate::worker::name(dice.below(workers + 1))),
+            19..=21 => Ask::Extend(Box::new(dice.pick(&self.extensions).expect("there is one").clone())),
             12 => Ask::ResumeWorker(crate::worker::name(dice.below(workers + 1))),
             _ => Ask::Submit(Box::new(sweep)),
         }

@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) forgotten: u64,
     /// Pauses, stops and resumes that changed something.
     pub(crate) steered: u64,
+    /// Sweeps that were extended.
+    pub(crate) extended: u64,
     /// Sweeps that were stopping when the last lease on a run of theirs ended.
     pub(crate) stopped: u64,
     /// Processes of workers that a person has drained.
@@ -39,6 +41,7 @@ impl std::fmt::Display for Tally {
             conflicts,
             forgotten,
             steered,
+            extended,
             stopped,
             drained,
             paused,
@@ -49,7 +52,7 @@ impl std::fmt::Display for Tally {
             f,
             "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
              checkpoint, {resumed_before} of these from the one before the newest), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, \
-             {steered} pauses, stops and resumes, {stopped} sweeps stopped, {drained} workers drained, {paused} paused, at most \
+             {steered} pauses, stops and resumes, {extended} extensions, {stopped} sweeps stopped, {drained} workers drained, {paused} paused, at most \
              {unacknowledged_max} reports of a worker under way"
         )
     }
@@ -69,6 +72,7 @@ impl Tally {
         self.conflicts += other.conflicts;
         self.forgotten += other.forgotten;
         self.steered += other.steered;
+        self.extended += other.extended;
         self.stopped += other.stopped;
         self.drained += other.drained;
         self.paused += other.paused;
@@ -90,6 +94,7 @@ impl Tally {
             ("conflicts", self.conflicts),
             ("sessions that forget", self.forgotten),
             ("pauses, stops and resumes", self.steered),
+            ("extensions", self.extended),
             ("sweeps that stop", self.stopped),
             ("drained workers", self.drained),
             ("paused workers", self.paused),

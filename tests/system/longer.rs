@@ -45,3 +45,36 @@ fn checkpoints_stay_within_their_budget_and_plan_says_what_was_dropped() {
     assert_eq!(world.results_csv(&second), calm_results(&long()));
     assert!(world.checkpoint_bytes() <= 64 << 10, "{} bytes", world.checkpoint_bytes());
 }
+
+/// Rows of a table without the sweep's own numbering.
+fn answers(csv: &str) -> Vec<&str> {
+    csv.lines().filter_map(|row| row.split_once(',')).map(|(_, rest)| rest).collect()
+}
+
+/// More epochs and seeds for a sweep that is done, a coordinator that dies when that is acknowledged, and a second extension while
+/// the first is trained: the answers of a sweep that had asked for all of it, and nothing trained twice.
+#[test]
+fn an_extended_sweep_trains_only_what_is_new_and_keeps_its_numbers_across_a_kill() {
+    let mut world = World::new(["hill-1", "hill-2"]);
+    let sweep = world.submit(&short());
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+    let before = world.results_csv(&sweep);
+    let extended = world.asks(&["extend", &sweep, "--epochs", "400", "--seeds", "4"]);
+    world.kill_9_coordinator();
+    world.start_coordinator();
+    let now = world.asks(&["status", &sweep]);
+    assert_eq!((&now["trials"], &extended["added_trials"]), (&Value::from(32), &Value::from(20)), "{now}");
+    let more = world.asks(&["extend", &sweep, "--unrollings", "7"]);
+    assert_eq!(more["trials"], 48, "{more}");
+    assert_eq!(world.asks(&["extend", &sweep, "--unrollings", "7"])["added_trials"], 0);
+    world.wait_for(&event("sweep done").with("sweep", &sweep));
+
+    let whole = long().replace("seeds = 3", "seeds = 4").replace("[5, 10]", "[5, 7, 10]");
+    let after = world.results_csv(&sweep);
+    assert_eq!(answers(&after), answers(&calm_results(&whole)));
+    assert!(before.lines().all(|row| after.lines().any(|same| same == row)), "{before}\n{after}");
+    let leased = world.all(&event("run leased").with("sweep", &sweep));
+    // Twelve runs of the first life of the sweep, the same again from where they ended, and twelve that are new.
+    let resumed = leased.iter().filter(|line| line.json["resume_step"] == 200).count();
+    assert_eq!((leased.len(), resumed), (36, 12), "{leased:?}");
+}

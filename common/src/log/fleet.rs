@@ -34,6 +34,7 @@ pub const EVENTS: &[Described] = &[
         "listen", "store", "heartbeat_s", "lease_s", "checkpoint_every_s", "numerics",
     ]),
     ("sweep submitted", "info", &["sweep", "trials", "runs", "excluded", "work_tflop"]),
+    ("sweep extended", "info", &["sweep", "added", "trials", "runs", "excluded", "work_tflop"]),
     ("sweep done", "info", &[
         "sweep", "done", "diverged", "failed", "nodes", "batch_size", "unrollings", "epochs", "best",
     ]),
@@ -128,6 +129,20 @@ pub fn sweep_submitted(sweep: &SweepName, trials: u64, runs: u64, excluded: u64,
         excluded,
         work_tflop,
         "sweep submitted"
+    );
+}
+
+/// So many trials came to a sweep; how many it has now, in so many runs, without those excluded.
+pub fn sweep_extended(sweep: &SweepName, added: u64, trials: u64, runs: u64, excluded: u64, work_tflop: f64) {
+    tracing::info!(
+        target: "slalom::fleet",
+        sweep = sweep.as_str(),
+        added,
+        trials,
+        runs,
+        excluded,
+        work_tflop,
+        "sweep extended"
     );
 }
 
@@ -424,21 +439,6 @@ pub fn server_failed(why: &dyn Error) {
 /// A peer said what cannot be, perhaps of a lease; `why` names the field or is a code. At most [`STRANGERS_LINES_MAX`] lines in
 /// [`STRANGERS_EVERY`]; the next says how many were held back.
 pub fn message_refused(worker: &WorkerName, lease: Option<LeaseId>, why: &dyn std::fmt::Display) {
-    tracing::warn!(
-        target: "slalom::fleet",
-        worker = worker.as_str(),
-        lease = lease.map(LeaseId::number),
-        why = %why,
-        "message refused"
-    );
-}
-
-/// A coordinator serves, with these settings.
-pub fn coordinator_started(
-    listen: SocketAddr,
-    store: &Path,
-    heartbeat: Duration,
-    lease: Duration,
     static LIMIT: Limit = Limit::new(STRANGERS_LINES_MAX, STRANGERS_EVERY);
     if let Some(held_back) = LIMIT.admits(Instant::now()) {
         say_message_refused(worker, lease, why, held_back);
@@ -451,16 +451,16 @@ fn say_message_refused(
     why: &dyn std::fmt::Display,
     held_back: u64,
 ) {
-    checkpoint_every: Duration,
-) {
-    tracing::info!(
+    tracing::warn!(
         target: "slalom::fleet",
-        listen = %listen,
+        worker = worker.as_str(),
+        lease = lease.map(LeaseId::number),
+        why = %why,
         held_back = (held_back > 0).then_some(held_back),
-        store = %store.display(),
-        heartbeat_s = heartbeat.as_secs_f64(),
-        lease_s = lease.as_secs_f64(),
-        checkpoint_every_s = checkpoint_every.as_secs_f64(),
+        "message refused"
+    );
+}
+
 /// There are as many connections as there may be, and another came. Limited as [`message_refused`].
 pub fn connection_refused(connections: usize) {
     static LIMIT: Limit = Limit::new(STRANGERS_LINES_MAX, STRANGERS_EVERY);
@@ -478,6 +478,21 @@ fn say_connection_refused(connections: usize, held_back: u64) {
     );
 }
 
+/// A coordinator serves, with these settings.
+pub fn coordinator_started(
+    listen: SocketAddr,
+    store: &Path,
+    heartbeat: Duration,
+    lease: Duration,
+    checkpoint_every: Duration,
+) {
+    tracing::info!(
+        target: "slalom::fleet",
+        listen = %listen,
+        store = %store.display(),
+        heartbeat_s = heartbeat.as_secs_f64(),
+        lease_s = lease.as_secs_f64(),
+        checkpoint_every_s = checkpoint_every.as_secs_f64(),
         numerics = NUMERICS.number(),
         "coordinator started"
     );
@@ -579,6 +594,7 @@ mod tests {
         let listen = "127.0.0.1:7117".parse().expect("an address");
         coordinator_started(listen, Path::new("slalom-store"), seconds(5), seconds(30), seconds(60));
         sweep_submitted(&sweep, 414, 138, 18, 3.42);
+        sweep_extended(&sweep, 138, 552, 138, 24, 4.6);
         worker_joined(&worker, 16, "avx512", 61.0, NumericsVersion::new(1));
         session_opened(&worker, incarnation);
         run_leased(run, &worker, lease, 1, Some(step));

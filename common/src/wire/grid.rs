@@ -7,10 +7,8 @@ use crate::axis::Axis;
 use crate::filter::Filter;
 use crate::grid::{Axes, Grid};
 use crate::run::Family;
-use crate::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
+use crate::sweep::{BLOCKS_MAX, CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
 
-/// The most blocks of one sweep: its spec and what extends it.
-pub const BLOCKS_MAX: usize = 1_000;
 /// The most filters of one grid.
 pub const FILTERS_MAX: usize = 1_000;
 /// The longest text by which a corpus is called, in bytes: a path is at most this long.

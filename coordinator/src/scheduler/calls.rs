@@ -1,4 +1,4 @@
-//! What people ask for: submit, cancel, steer, retry, drain, resume a worker. Each is answered after the commit of what it changed.
+//! What people ask for: submit, extend, cancel, steer, retry, drain, resume a worker. Each is answered after the commit of what it changed.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ impl Scheduler {
             return Reply::Submitted { sweep: name, created: true };
         };
         let existing = &self.ledger.sweep(index);
-        if existing.sweep.formula_hash() != sweep.formula_hash() {
+        if !existing.sweep.is_meant_by(&sweep) {
             return Reply::NameTaken { existing: Box::new(existing.sweep.clone()) };
         }
         let (was_cancelled, policy) = (existing.is_cancelled(), sweep.policy());
@@ -48,10 +48,45 @@ impl Scheduler {
             self.record(Record::SweepResubmitted { sweep: name.clone(), policy }, effects);
         }
         if was_cancelled {
-            self.order.add(index, self.ledger.sweep(index));
-            effects.announce(announcement(&sweep));
+            let again = self.ledger.sweep(index);
+            self.order.add(index, again);
+            effects.announce(announcement(&again.sweep));
         }
         Reply::Submitted { sweep: name, created: was_cancelled }
+    }
+
+    pub(super) fn on_extend(&mut self, request: RequestId, sweep: Sweep, effects: &mut Effects) {
+        let reply = self.extend(sweep, effects);
+        effects.after_commit.push(Effect::Reply { request, reply });
+    }
+
+    /// `sweep` was made of the formula that was here a moment ago, beside the driver: to count its runs takes long.
+    fn extend(&mut self, sweep: Sweep, effects: &mut Effects) -> Reply {
+        let name = sweep.name().clone();
+        let Some(index) = self.ledger.find_sweep(&name) else {
+            return self.no_such_sweep();
+        };
+        let existing = self.ledger.sweep(index);
+        if existing.is_cancelled() {
+            return Reply::IsCancelled { sweep: name };
+        }
+        if sweep == existing.sweep {
+            return Reply::Extended { sweep: name };
+        }
+        if !sweep.extends(&existing.sweep) {
+            return Reply::Outdated;
+        }
+        let added = sweep.size().trials - existing.sweep.size().trials;
+        self.record(Record::SweepExtended(Box::new(sweep)), effects);
+        let extended = self.ledger.sweep(index);
+        self.order.add(index, extended);
+        // What it took until now to do says nothing of what there is to do now.
+        self.started.remove(&index);
+        effects.announce(announcement_of_more(&extended.sweep, added));
+        if extended.is_done() {
+            self.announce_done(index, effects);
+        }
+        Reply::Extended { sweep: name }
     }
 
     pub(super) fn on_cancel(&mut self, request: RequestId, name: SweepName, effects: &mut Effects) {
@@ -172,6 +207,19 @@ impl Scheduler {
         Reply::NoSuchSweep {
             known: self.ledger.sweeps().map(|(_, entry)| entry.sweep.name().clone()).collect(),
         }
+    }
+}
+
+/// That `sweep` has so many trials more.
+fn announcement_of_more(sweep: &Sweep, added: u64) -> Notice {
+    let size = sweep.size();
+    Notice::SweepExtended {
+        sweep: sweep.name().clone(),
+        added,
+        trials: size.trials,
+        runs: size.runs,
+        excluded: size.excluded,
+        work_tflop: sweep.flops().0 / 1e12,
     }
 }
 

@@ -64,6 +64,18 @@ pub enum Reply {
         /// Whether this call brought it, or made it active again.
         created: bool,
     },
+    /// The sweep asks for what it was extended by.
+    Extended {
+        /// Its name.
+        sweep: SweepName,
+    },
+    /// The sweep is not the one that was to be extended any more: look again.
+    Outdated,
+    /// What is cancelled is not extended.
+    IsCancelled {
+        /// Its name.
+        sweep: SweepName,
+    },
     /// The name belongs to another formula.
     NameTaken {
         /// What the name means here.
@@ -141,6 +153,21 @@ pub enum Notice {
     SweepSubmitted {
         /// Which.
         sweep: SweepName,
+        /// Trials it holds.
+        trials: u64,
+        /// Runs that answer them.
+        runs: u64,
+        /// Trials it excludes.
+        excluded: u64,
+        /// TFLOP to train all runs.
+        work_tflop: f64,
+    },
+    /// A sweep asks for more.
+    SweepExtended {
+        /// Which.
+        sweep: SweepName,
+        /// Trials that came to it.
+        added: u64,
         /// Trials it holds.
         trials: u64,
         /// Runs that answer them.

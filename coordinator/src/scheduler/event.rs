@@ -60,6 +60,13 @@ pub enum Event {
         /// The sweep.
         sweep: Box<Sweep>,
     },
+    /// A person extends a sweep.
+    Extend {
+        /// The call.
+        request: RequestId,
+        /// The sweep of this name as it would be.
+        sweep: Box<Sweep>,
+    },
     /// A person ends a sweep.
     Cancel {
         /// The call.

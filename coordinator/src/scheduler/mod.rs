@@ -16,6 +16,7 @@
 //! | pause, stop, resume | | | | | |
 //! | cancel | cancelled | cancelled; the lease ends unless another active sweep wants the run | | cancelled | |
 //! | the sweep is submitted again | | | | | waiting |
+//! | the sweep is extended: more of it is wanted | | | waiting | | |
 //! | retry | | | | waiting | |
 //!
 //! A run that was lost three times in a row without a new milestone or checkpoint is leased alone from then on: to a worker that
@@ -39,6 +40,7 @@
 //! | cancel | cancelled | cancelled | cancelled | | |
 //! | retry | | | | what it was before, if a run of it had failed | |
 //! | it is submitted again | | | | | active |
+//! | it is extended | | | | active, unless all that came to it is answered | refused |
 
 pub mod answers;
 pub mod best;
@@ -187,6 +189,7 @@ impl Scheduler {
             }
             Event::FormerWorkersGone => self.on_former_workers_gone(&mut effects),
             Event::Submit { request, sweep } => self.on_submit(request, *sweep, &mut effects),
+            Event::Extend { request, sweep } => self.on_extend(request, *sweep, &mut effects),
             Event::Cancel { request, sweep } => self.on_cancel(request, sweep, &mut effects),
             Event::Steer { request, sweep, steering } => {
                 self.on_steer(request, sweep, steering, &mut effects);

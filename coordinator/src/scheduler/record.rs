@@ -15,6 +15,8 @@ use super::event::Steering;
 pub enum Record {
     /// A sweep was taken on, whole.
     SweepSubmitted(Box<Sweep>),
+    /// A sweep asks for more from now on: its formula with blocks behind those that it had.
+    SweepExtended(Box<Sweep>),
     /// A sweep was submitted again: its policy is this one from now on, and it is active if it was cancelled.
     SweepResubmitted {
         /// Which.

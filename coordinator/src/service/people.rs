@@ -61,6 +61,33 @@ impl SweepService for Service {
         }
     }
 
+    async fn extend(
+        &self,
+        request: Request<v1::ExtendRequest>,
+    ) -> Result<Response<v1::ExtendResponse>, Status> {
+        let given = Arc::new(read_sweep("ExtendRequest.sweep", request.into_inner().sweep).await?);
+        let name = given.name();
+        let sweep = self.find(name).await?;
+        let added_trials = loop {
+            let formula = self.formula(sweep).await?;
+            let trials_before = formula.size().trials;
+            let by = Arc::clone(&given);
+            let extended = tokio::task::spawn_blocking(move || {
+                formula.extended_by(&by).map_err(|error| status::not_extended(&error, &formula, &by))
+            });
+            let extended = extended.await.map_err(|_| status::defect())??;
+            let added = extended.size().trials - trials_before;
+            match self.driver.extend(extended).await.map_err(status::of_stopped)? {
+                Reply::Extended { sweep: _ } => break added,
+                // Another call has changed it meanwhile: on top of that, then.
+                Reply::Outdated => (),
+                other => return Err(refused(other, name, None)),
+            }
+        };
+        let status = Some(self.status(name).await?.to_wire());
+        Ok(Response::new(v1::ExtendResponse { status, added_trials }))
+    }
+
     async fn preview(
         &self,
         request: Request<v1::PreviewRequest>,
@@ -415,9 +442,12 @@ fn refused(reply: Reply, asked: &SweepName, given: Option<&Sweep>) -> Status {
         (Reply::OtherNumerics { wanted, ours }, _) => status::other_numerics(wanted, ours),
         (Reply::TakesNoOther { only }, _) => status::takes_no_other(&only),
         (Reply::NoSuchSweep { known }, _) => status::no_such_sweep(asked, &known),
+        (Reply::IsCancelled { sweep }, _) => status::is_cancelled(&sweep),
         // The scheduler answers each call by its own replies.
         (
             Reply::Submitted { .. }
+            | Reply::Extended { .. }
+            | Reply::Outdated
             | Reply::Cancelled { .. }
             | Reply::Steered { .. }
             | Reply::Draining { .. }
@@ -438,6 +468,9 @@ fn worker_refused(reply: Reply, asked: &WorkerName) -> Status {
         Reply::KeepsItsWorker { only } => status::keeps_its_worker(&only),
         // The scheduler answers each call by its own replies.
         Reply::Submitted { .. }
+        | Reply::Extended { .. }
+        | Reply::Outdated
+        | Reply::IsCancelled { .. }
         | Reply::NameTaken { .. }
         | Reply::OtherNumerics { .. }
         | Reply::TakesNoOther { .. }

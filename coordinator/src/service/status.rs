@@ -11,7 +11,7 @@ use slalom_common::difference::differences;
 use slalom_common::filter::EvalError;
 use slalom_common::id::{ContentHash, NumericsVersion, SweepName, WorkerName};
 use slalom_common::nearest::by_nearness;
-use slalom_common::sweep::Sweep;
+use slalom_common::sweep::{ExtendError, Sweep};
 use slalom_common::wire::WireError;
 use tonic::Status;
 
@@ -116,6 +116,27 @@ pub(super) fn name_taken(existing: &Sweep, given: &Sweep) -> Status {
         "`{name}` is another sweep here; they differ (here / given) in {}",
         keys.join(", ")
     )))
+}
+
+/// A sweep that one formula cannot extend; as here, and as given.
+pub(super) fn not_extended(error: &ExtendError, existing: &Sweep, given: &Sweep) -> Status {
+    match error {
+        ExtendError::AsksOtherwise => {
+            let outside = differences(existing, given).into_iter().filter(|one| !one.is_of_grid());
+            let keys: Vec<String> = outside.map(|one| one.to_string()).collect();
+            Status::failed_precondition(shortened(format!(
+                "only the grid of `{}` can be extended, the rest would make it another sweep; they differ (here / given) in {}",
+                existing.name(),
+                keys.join(", ")
+            )))
+        }
+        ExtendError::Sweep(_) => Status::invalid_argument(line(error)),
+    }
+}
+
+/// A sweep that is not extended while it is cancelled.
+pub(super) fn is_cancelled(sweep: &SweepName) -> Status {
+    Status::failed_precondition(format!("`{sweep}` is cancelled: submit it again first"))
 }
 
 /// A sweep that this build cannot give the bits of.

@@ -45,6 +45,9 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
         Record::SweepSubmitted(sweep) => {
             Body::SweepSubmitted(stored::SweepSubmitted { sweep: Some(sweep.to_wire()) })
         }
+        Record::SweepExtended(sweep) => {
+            Body::SweepExtended(stored::SweepExtended { sweep: Some(sweep.to_wire()) })
+        }
         Record::SweepResubmitted { sweep, policy } => Body::SweepResubmitted(stored::SweepResubmitted {
             sweep: sweep.as_str().to_owned(),
             policy: Some(policy.to_wire()),
@@ -109,6 +112,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
     Ok(match present("Record.record", body.record)? {
         Body::SweepSubmitted(stored::SweepSubmitted { sweep }) => {
             Record::SweepSubmitted(Box::new(Sweep::from_wire(present("SweepSubmitted.sweep", sweep)?)?))
+        }
+        Body::SweepExtended(stored::SweepExtended { sweep }) => {
+            Record::SweepExtended(Box::new(Sweep::from_wire(present("SweepExtended.sweep", sweep)?)?))
         }
         Body::SweepResubmitted(stored::SweepResubmitted { sweep, policy }) => Record::SweepResubmitted {
             sweep: sweep_name("SweepResubmitted.sweep", &sweep)?,

@@ -233,6 +233,7 @@ impl Record {
     fn kind(&self) -> &'static str {
         match self {
             Self::SweepSubmitted(_) => "sweep submitted",
+            Self::SweepExtended(_) => "sweep extended",
             Self::SweepResubmitted { .. } => "sweep resubmitted",
             Self::SweepCancelled { .. } => "sweep cancelled",
             Self::SweepSteered { steering, .. } => match steering {
@@ -260,7 +261,7 @@ impl Record {
     /// The sweep that it names.
     fn sweep(&self) -> Option<&SweepName> {
         match self {
-            Self::SweepSubmitted(sweep) => Some(sweep.name()),
+            Self::SweepSubmitted(sweep) | Self::SweepExtended(sweep) => Some(sweep.name()),
             Self::SweepResubmitted { sweep, .. }
             | Self::SweepCancelled { sweep }
             | Self::SweepSteered { sweep, .. } => Some(sweep),
@@ -285,6 +286,7 @@ impl Record {
             | Self::CheckpointKept { lease, .. }
             | Self::ConflictFound { refused_lease: lease, .. } => Some(*lease),
             Self::SweepSubmitted(_)
+            | Self::SweepExtended(_)
             | Self::SweepResubmitted { .. }
             | Self::SweepCancelled { .. }
             | Self::SweepSteered { .. }
@@ -304,6 +306,7 @@ impl Record {
                 .collect(),
             Self::RunsRetried { runs } => runs.iter().map(|&run| (run, None)).collect(),
             Self::SweepSubmitted(_)
+            | Self::SweepExtended(_)
             | Self::SweepResubmitted { .. }
             | Self::SweepCancelled { .. }
             | Self::SweepSteered { .. }

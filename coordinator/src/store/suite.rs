@@ -218,6 +218,7 @@ pub(super) fn one_of_each() -> Vec<Record> {
     let mut records = vec![
         Record::SweepSubmitted(Box::new(sweep("ski-slope"))),
         Record::SweepSubmitted(Box::new(Sweep::new(nameless).expect("a sweep"))),
+        Record::SweepExtended(Box::new(sweep("ski-slope"))),
         Record::SweepResubmitted { sweep: "ski-slope".parse().expect("a name"), policy },
         Record::SweepCancelled { sweep: "ski-slope".parse().expect("a name") },
         Record::RunsLeased {
@@ -280,6 +281,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     let runs = prop::collection::vec(any::<[u8; 32]>().prop_map(RunKey::new), 0..5);
     prop_oneof![
         any_sweep().prop_map(|sweep| Record::SweepSubmitted(Box::new(sweep))),
+        any_sweep().prop_map(|sweep| Record::SweepExtended(Box::new(sweep))),
         (sweep_name.clone(), policy).prop_map(|(sweep, policy)| Record::SweepResubmitted { sweep, policy }),
         sweep_name.clone().prop_map(|sweep| Record::SweepCancelled { sweep }),
         (sweep_name, steering).prop_map(|(sweep, steering)| Record::SweepSteered { sweep, steering }),

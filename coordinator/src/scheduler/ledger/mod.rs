@@ -207,6 +207,7 @@ impl Ledger {
         let mut transitions = Vec::new();
         match record {
             Record::SweepSubmitted(sweep) => self.add_sweep(sweep),
+            Record::SweepExtended(sweep) => self.extend_sweep(sweep),
             Record::SweepResubmitted { sweep, policy } => {
                 let index = self.by_name[sweep];
                 let entry = &mut self.sweeps[index.0 as usize];
@@ -299,8 +300,26 @@ impl Ledger {
         let earlier = self.by_name.insert(sweep.name().clone(), index);
         assert_eq!(earlier, None, "a sweep is submitted once");
         self.sweeps.push(SweepEntry::new(sweep.clone()));
-        // What other sweeps have had trained is known to this one from its first moment.
-        let family = *sweep.family();
+        self.attach_known(index);
+    }
+
+    /// A sweep that asks for more is looked at as if it had just been submitted, but for its course.
+    fn extend_sweep(&mut self, sweep: &Sweep) {
+        let index = self.by_name[sweep.name()];
+        let former = &mut self.sweeps[index.0 as usize];
+        assert!(sweep.extends(&former.sweep), "a sweep is extended by blocks behind those that it has");
+        // One that was done is to go on, whatever was said of it before that.
+        let course = if former.is_done() { Course::Active } else { former.course };
+        let former = std::mem::replace(former, SweepEntry { course, ..SweepEntry::new(sweep.clone()) });
+        for run in former.runs.into_values() {
+            self.runs[run.number() as usize].views.retain(|view| view.sweep != index);
+        }
+        self.attach_known(index);
+    }
+
+    /// What other sweeps have had trained is known to this one from its first moment.
+    fn attach_known(&mut self, index: SweepIndex) {
+        let family = *self.sweep(index).sweep.family();
         for run in (0..self.runs.len() as u32).map(RunId::new) {
             if self.run(run).run.family == family {
                 self.attach(run, index);
