@@ -54,8 +54,11 @@ fn a_worker_that_comes_back_from_the_dead_changes_no_byte_of_the_results() {
     let sweep = world.submit(SWEEP);
     world.wait_for(&event("milestone").with("worker", "frozen"));
     world.freeze("frozen");
-    world.wait_for(&event("lease expired").with("worker", "frozen"));
+    let expired = world.wait_for(&event("lease expired").with("worker", "frozen"));
     world.thaw("frozen");
+    // Its lease is over, and it is told, or hands in what it has by then.
+    let lease = expired.json["lease"].as_u64().unwrap();
+    world.wait_for(&event("run ended").with("lease", lease));
     world.wait_for(&event("sweep done").with("sweep", &sweep));
     assert_eq!(world.results_csv(&sweep), calm());
     assert_eq!(world.count(&event("result conflict")), 0);

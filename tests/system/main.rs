@@ -10,6 +10,8 @@ mod isa;
 mod kills;
 mod limits;
 mod longer;
+mod network;
+mod proxy;
 mod resume;
 mod steering;
 mod sweep;

@@ -91,6 +91,7 @@ pub(crate) struct World {
     folder: TempDir,
     /// The store's folder, if a file system is mounted there.
     disk: Option<PathBuf>,
+    host: String,
     port: u16,
     /// Descriptors that the coordinator may have, if not as many as the test.
     descriptors: Option<u32>,
@@ -151,10 +152,19 @@ impl World {
         world
     }
 
+    /// A coordinator that other hosts reach at this address of this one.
+    pub(crate) fn listening_at(host: &str) -> Self {
+        let mut world = Self::empty();
+        host.clone_into(&mut world.host);
+        world.start([]);
+        world
+    }
+
     fn empty() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             disk: None,
+            host: "127.0.0.1".to_owned(),
             port: free_port(),
             descriptors: None,
             blob_budget: None,
@@ -183,7 +193,13 @@ impl World {
                 shell
             }
         };
-        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--log-format", "json"]);
+        command.args([
+            "--listen",
+            &format!("{}:{}", self.host, self.port),
+            "--insecure",
+            "--log-format",
+            "json",
+        ]);
         command.arg("--store").arg(self.folder.path().join("store"));
         if let Some(size) = self.blob_budget {
             command.args(["--blob-budget", size]);
@@ -233,8 +249,26 @@ impl World {
 
     /// Starts a worker of one slot.
     pub(crate) fn start_worker(&mut self, name: &str) {
-        let mut command = Command::new(binary("slalom-worker"));
-        command.args(["--coordinator", &self.url(), "--name", name, "--slots", "1", "--log-format", "json"]);
+        let command = Command::new(binary("slalom-worker"));
+        self.spawn_worker(name, command, &self.url());
+    }
+
+    /// The same, to find the coordinator at this port of this host.
+    pub(crate) fn start_worker_at(&mut self, name: &str, port: u16) {
+        let command = Command::new(binary("slalom-worker"));
+        self.spawn_worker(name, command, &format!("http://127.0.0.1:{port}"));
+    }
+
+    /// The same, its program started by these words.
+    pub(crate) fn start_worker_by(&mut self, name: &str, words: &[String]) {
+        let (first, rest) = words.split_first().unwrap();
+        let mut command = Command::new(first);
+        command.args(rest).arg(binary("slalom-worker"));
+        self.spawn_worker(name, command, &self.url());
+    }
+
+    fn spawn_worker(&mut self, name: &str, mut command: Command, coordinator: &str) {
+        command.args(["--coordinator", coordinator, "--name", name, "--slots", "1", "--log-format", "json"]);
         command.arg("--cache").arg(self.folder.path().join(format!("cache-{name}")));
         self.spawn(name, command);
     }
@@ -282,7 +316,7 @@ impl World {
 
     /// Where the coordinator listens.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// Hands a spec to the coordinator; its name.

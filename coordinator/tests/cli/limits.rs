@@ -68,3 +68,52 @@ async fn a_session_that_floods_and_reads_nothing_holds_up_no_other() {
     let resident = coordinator.resident_mib_max();
     assert!(resident < RESIDENT_MIB_MAX, "{resident} MiB were resident");
 }
+
+/// As many descriptors as systems give by default, and more workers than those: some wait, and nobody who is there notices.
+#[tokio::test]
+async fn of_twelve_hundred_workers_on_1024_descriptors_those_who_are_in_are_served_and_the_rest_come_in_as_others_leave()
+ {
+    const WORKERS: u64 = 1_200;
+    const IN_AT_FIRST: usize = 900;
+    // This process holds the other ends of all of them.
+    let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: ours.maximum, maximum: ours.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most).expect("up to its own maximum");
+    if ours.maximum.is_some_and(|most| most < 2 * WORKERS) {
+        eprintln!("SKIPPED twelve hundred workers: this process may not have a descriptor for each");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let coordinator = Coordinator::start_with_descriptors(dir.path(), 1024).await;
+    submit(coordinator.channel(), &sweep("1..=400")).await;
+    let (mut steady, _) = Worker::greet(coordinator.channel(), hello()).await.expect("a welcome");
+    let mut leases = steady.grants().await;
+    let (greeted, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    for number in 0..WORKERS {
+        let (channel, greeted) = (coordinator.channel(), greeted.clone());
+        let worker = format!("hill-{}", 100 + number).parse().expect("a name");
+        let hello = Hello { incarnation: Incarnation::new(100 + u128::from(number)), worker, ..hello() };
+        tokio::spawn(async move {
+            // The system lets so many wait at a port and resets who comes beyond that, who comes again as workers do.
+            let worker = loop {
+                match Worker::greet(channel.clone(), hello.clone()).await {
+                    Ok((worker, _)) => break worker,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
+            };
+            // The test may be over.
+            let _ = greeted.send(worker);
+        });
+    }
+    let mut workers = Vec::new();
+    while workers.len() < IN_AT_FIRST {
+        workers.push(arrivals.recv().await.expect("they come in"));
+    }
+    let lease = leases.pop().expect("it was granted one");
+    let number = steady.finish(&lease).await;
+    steady.acknowledged(number).await;
+    workers.truncate(IN_AT_FIRST - 300);
+    while workers.len() < WORKERS as usize - 300 {
+        workers.push(arrivals.recv().await.expect("they come in"));
+    }
+}

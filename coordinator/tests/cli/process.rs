@@ -54,7 +54,11 @@ impl Coordinator {
     /// Starts one on the store in `dir` and waits until it serves.
     pub(crate) async fn start(dir: &Path) -> Self {
         let mut command = serving(dir, "127.0.0.1:0");
-        command.args(["--log-format", "json", "--log", "debug"]);
+        Self::of(command.args(["--log-format", "json", "--log", "debug"])).await
+    }
+
+    /// One that says on standard error, in JSON, where it listens.
+    async fn of(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
         let (sender, lines) = mpsc::unbounded_channel();
@@ -68,6 +72,18 @@ impl Coordinator {
         let started = coordinator.wait_for("coordinator started").await;
         started["listen"].as_str().expect("an address").clone_into(&mut coordinator.address);
         coordinator
+    }
+
+    /// The same with so many descriptors.
+    pub(crate) async fn start_with_descriptors(dir: &Path, count: u32) -> Self {
+        let whole = serving(dir, "127.0.0.1:0");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
+        shell.arg(whole.get_program()).args(whole.get_args()).args(["--log-format", "json"]);
+        for (name, _) in whole.get_envs() {
+            shell.env_remove(name);
+        }
+        Self::of(shell.stdin(Stdio::null()).stdout(Stdio::null())).await
     }
 
     /// The same with a log as it is by default, in files of this folder.
