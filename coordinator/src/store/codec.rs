@@ -40,7 +40,7 @@ pub(super) fn checksum(id: u64, at_ms: u64, body: &[u8]) -> u64 {
 }
 
 /// `record` as it is stored.
-pub(super) fn encode(record: &Record) -> Vec<u8> {
+pub fn encode(record: &Record) -> Vec<u8> {
     let body = match record {
         Record::SweepSubmitted(sweep) => {
             Body::SweepSubmitted(stored::SweepSubmitted { sweep: Some(sweep.to_wire()) })
@@ -107,7 +107,10 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
 }
 
 /// The record of these bytes.
-pub(super) fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
+///
+/// # Errors
+/// If they are none that this build knows.
+pub fn decode(bytes: &[u8]) -> Result<Record, BodyError> {
     let body = stored::Record::decode(bytes).map_err(BodyError::Message)?;
     Ok(match present("Record.record", body.record)? {
         Body::SweepSubmitted(stored::SweepSubmitted { sweep }) => {
@@ -207,17 +210,11 @@ fn steering_from_stored(steering: i32) -> Result<Steering, WireError> {
 }
 
 fn grant_to_stored(grant: &Grant) -> stored::Grant {
-    let LeaseKind::Primary = grant.kind;
-    stored::Grant { kind: v1::LeaseKind::Primary as i32, run: Some(grant.run.to_wire()) }
+    stored::Grant { kind: grant.kind.to_wire() as i32, run: Some(grant.run.to_wire()) }
 }
 
 fn grant_from_stored(grant: &stored::Grant) -> Result<Grant, WireError> {
-    let kind = match v1::LeaseKind::try_from(grant.kind) {
-        Ok(v1::LeaseKind::Primary) => LeaseKind::Primary,
-        Ok(v1::LeaseKind::Unspecified) | Err(_) => {
-            return Err(WireError::NotInEnum { field: "Grant.kind", value: grant.kind });
-        }
-    };
+    let kind = LeaseKind::from_wire("Grant.kind", grant.kind)?;
     let run = grant.run.as_ref().ok_or(WireError::Absent { field: "Grant.run" })?;
     Ok(Grant { kind, run: Run::from_wire(run)? })
 }

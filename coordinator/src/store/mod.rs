@@ -5,7 +5,7 @@
 
 pub mod backup;
 pub mod blobs;
-mod codec;
+pub mod codec;
 pub mod memory;
 pub mod sqlite;
 #[cfg(test)]
