@@ -175,6 +175,8 @@ pub struct Welcome {
 pub enum LeaseKind {
     /// Moves the run on; at most one per run (I3).
     Primary,
+    /// Trains a leased run once more, on a faster worker near the end of a sweep: it changes no state of the run.
+    Copy,
 }
 
 /// The grant of a run to an incarnation.

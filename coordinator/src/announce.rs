@@ -34,8 +34,8 @@ pub fn announce(notice: &Notice) {
             Leaving::Former => fleet::worker_left(worker, "former"),
             Leaving::Silent => fleet::worker_left_silent(worker),
         },
-        Notice::RunLeased { run, worker, lease, attempt, resume } => {
-            fleet::run_leased(run_field(run), worker, *lease, *attempt, *resume);
+        Notice::RunLeased { run, worker, lease, kind, attempt, resume } => {
+            fleet::run_leased(run_field(run), worker, (*lease, *kind), *attempt, *resume);
         }
         Notice::Milestone { run, step, epochs, perplexity, loss, worker, lease, best } => {
             let reached = MilestoneField {

@@ -9,7 +9,7 @@ use slalom_common::grid::Coordinates;
 use slalom_common::id::{
     ContentHash, Incarnation, LeaseId, MessageNumber, RunKey, RunNumber, Step, SweepName, WorkerName,
 };
-use slalom_common::message::{CheckpointName, CoordinatorMessage, Lease, LeaseEnd, Report};
+use slalom_common::message::{CheckpointName, CoordinatorMessage, Lease, LeaseEnd, LeaseKind, Report};
 use slalom_common::moment::Moment;
 use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
@@ -77,6 +77,8 @@ struct Known {
     answers: BTreeMap<Step, Measured>,
     diverged: Option<Step>,
     lease: Option<LeaseId>,
+    /// Beside that, on another worker.
+    copy: Option<LeaseId>,
     failures: u32,
     losses: u32,
     given_up: bool,
@@ -526,7 +528,7 @@ impl Checker {
         hold(!self.unsound.contains(&incarnation), "I9", || {
             format!("{incarnation}, whose known run came to other bits, is granted a lease")
         })?;
-        let Grant { kind: slalom_common::message::LeaseKind::Primary, run } = grant;
+        let Grant { kind, run } = grant;
         let (key, lease) = (run.key(), LeaseId::new(self.leases.len() as u64 + 1));
         let mut wanting = self
             .books
@@ -550,13 +552,29 @@ impl Checker {
             answers: BTreeMap::new(),
             diverged: None,
             lease: None,
+            copy: None,
             failures: 0,
             losses: 0,
             given_up: false,
             checkpoints: Vec::new(),
         });
-        let holder = known.lease.replace(lease);
-        hold(holder.is_none(), "I3", || format!("lease {lease} is on a run that {holder:?} is in force on"))?;
+        match kind {
+            LeaseKind::Primary => {
+                let holder = known.lease.replace(lease);
+                hold(holder.is_none(), "I3", || {
+                    format!("lease {lease} is on a run that {holder:?} is in force on")
+                })?;
+            }
+            LeaseKind::Copy => {
+                self.tally.copies += 1;
+                let first = known.lease.map(|first| self.leases[first.number() as usize - 1].incarnation);
+                hold(first.is_some_and(|first| first != incarnation), "I3", || {
+                    format!("lease {lease} is a copy of a run that {first:?} has, for {incarnation}")
+                })?;
+                let other = known.copy.replace(lease);
+                hold(other.is_none(), "I3", || format!("lease {lease} is a copy beside the copy {other:?}"))?;
+            }
+        }
         hold(!known.given_up, "I8", || format!("lease {lease} is on a run whose attempts are used up"))
     }
 
@@ -595,7 +613,10 @@ impl Checker {
                 let mut active = self.books.values().filter(|book| book.course != Course::Cancelled);
                 // Answers of a batch are in before the ends that they bring about.
                 let wanted = active.any(|book| book.lacks(&key, &self.runs));
-                hold(!wanted, "I4", || format!("lease {lease} ended as unwanted, and its run is wanted"))?;
+                let is_spare = self.runs.get(&key).is_some_and(|run| run.given_up && run.copy == Some(lease));
+                hold(!wanted || is_spare, "I4", || {
+                    format!("lease {lease} ended as unwanted, and its run is wanted")
+                })?;
             }
         }
         milestones.iter().try_for_each(|milestone| {
@@ -627,6 +648,15 @@ impl Checker {
         let lacked = self.books.values().any(|book| book.lacks(&key, &self.runs));
         let max_attempts = self.max_attempts;
         let known = self.known(&key)?;
+        if known.copy == Some(lease) {
+            // It moves nothing but by its answers.
+            known.copy = None;
+            self.pause_what_stopped(&key);
+            return Ok(());
+        }
+        hold(known.lease == Some(lease), "I3", || {
+            format!("lease {lease} ended, {:?} is in force", known.lease)
+        })?;
         known.lease = None;
         match end {
             End::Reported(LeaseEnd::Failed { .. }) => known.failures += 1,
@@ -641,6 +671,11 @@ impl Checker {
         let gives_up = known.failures >= max_attempts || known.losses >= LOSSES_MAX;
         known.given_up |= gives_up;
         let failures = known.failures;
+        if lacked && !known.given_up {
+            known.lease = known.copy.take();
+        }
+        let is_in_place = known.lease.is_some();
+        self.tally.copies_in_place += u64::from(is_in_place);
         self.tally.given_up += u64::from(gives_up);
         self.pause_what_stopped(&key);
         hold(failures <= max_attempts, "I8", || format!("run of lease {lease} failed {failures} times"))
@@ -831,6 +866,8 @@ impl Checker {
                 let known = granted.and_then(|granted| self.runs.get(&granted.run));
                 known.is_some_and(|known| known.answer(milestone.step) == Some(milestone.measured))
                     || self.refused.contains(&(*lease, milestone.step))
+                    // The extension that asked for it is lost with the life of the store that it was in.
+                    || self.was_brought_back && !self.books.values().any(|book| book.wants(run, milestone.step))
             };
             let is_durable = match report {
                 Report::Milestone(milestone) => is_answered(milestone),
@@ -996,7 +1033,7 @@ impl Checker {
                 && run.answers.iter().all(|(step, kept)| known.answers.get(step) == Some(&kept.measured));
             hold(
                 same_answers
-                    && run.lease == known.lease
+                    && (run.lease, run.copy) == (known.lease, known.copy)
                     && run.checkpoints == known.checkpoints
                     && (run.failures, run.losses) == (known.failures, known.losses),
                 "I2",

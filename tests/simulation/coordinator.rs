@@ -309,6 +309,9 @@ impl World {
             at_once.extend(batch.take(planted::grant_to_paused(&mut process.scheduler, local)));
         }
         let mut effects = process.scheduler.handle(local, event);
+        if self.planted == Some(Bug::RecordsCopiesAsPrimary) {
+            planted::as_primary(&mut effects.records);
+        }
         if self.planted == Some(Bug::ResumesPastMilestone) {
             for effect in &mut effects.after_commit {
                 if let Effect::Send { message, .. } = effect {

@@ -82,7 +82,7 @@ struct Check {
 }
 
 /// What the test suite runs.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     Check { name: "a_thousand_storms_break_no_promise", holds: || survive(SEEDS) },
     Check { name: "a_seed_goes_the_same_way_twice", holds: goes_the_same_way },
     Check {
@@ -106,6 +106,10 @@ const CHECKS: [Check; 14] = [
         holds: || catches(Bug::GrantsWhilePaused, "steering"),
     },
     Check { name: "a_grant_to_a_paused_worker_is_caught", holds: || catches(Bug::GrantsToPaused, "L3") },
+    Check {
+        name: "a_copy_that_is_recorded_as_a_first_lease_is_caught",
+        holds: || catches(Bug::RecordsCopiesAsPrimary, "I3"),
+    },
 ];
 
 fn check(filter: &str) -> Result<(), String> {

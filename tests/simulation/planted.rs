@@ -1,7 +1,7 @@
 //! Bugs to be caught. Each perverts what passes between parts that are right, so that no production code has a switch in it.
 
 use slalom_common::id::{MessageNumber, SweepName, WorkerName};
-use slalom_common::message::{CoordinatorMessage, Hello, Lease, Report, WorkerMessage};
+use slalom_common::message::{CoordinatorMessage, Hello, Lease, LeaseKind, Report, WorkerMessage};
 use slalom_common::moment::Moment;
 use slalom_common::run::KNOWN_RUN;
 use slalom_coordinator::scheduler::Scheduler;
@@ -37,6 +37,8 @@ pub(crate) enum Bug {
     GrantsWhilePaused,
     /// At a tick, a worker that is paused takes runs too.
     GrantsToPaused,
+    /// A copy is recorded like any other lease.
+    RecordsCopiesAsPrimary,
 }
 
 /// Whether this is what [`Bug::ForgetsSteering`] forgets.
@@ -83,6 +85,17 @@ pub(crate) fn grant_to_paused(scheduler: &mut Scheduler, now: Moment) -> Effects
         all.after_commit.extend(after_commit);
     }
     all
+}
+
+/// The same leases, none of them a copy.
+pub(crate) fn as_primary(records: &mut [Record]) {
+    for record in records {
+        if let Record::RunsLeased { grants, .. } = record {
+            for grant in grants {
+                grant.kind = LeaseKind::Primary;
+            }
+        }
+    }
 }
 
 /// A stale end, said as if by the holder of the lease in force, on whose stream the scheduler hears it.

@@ -4,6 +4,10 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) leases: u64,
+    /// Of them, copies.
+    pub(crate) copies: u64,
+    /// Copies that took the place of the lease that they were beside.
+    pub(crate) copies_in_place: u64,
     pub(crate) expired: u64,
     pub(crate) absent: u64,
     pub(crate) handed_back: u64,
@@ -34,7 +38,17 @@ pub(crate) struct Tally {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            leases, expired, absent, handed_back, failures, given_up, resumed, resumed_before, ..
+            leases,
+            copies,
+            copies_in_place,
+            expired,
+            absent,
+            handed_back,
+            failures,
+            given_up,
+            resumed,
+            resumed_before,
+            ..
         } = self;
         let Self {
             stale_answers,
@@ -50,7 +64,7 @@ impl std::fmt::Display for Tally {
         } = self;
         write!(
             f,
-            "{leases} leases ({expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
+            "{leases} leases ({copies} copies, of which {copies_in_place} took the place of the first, {expired} expired, {absent} absent, {handed_back} handed back, {failures} failed, {resumed} from a \
              checkpoint, {resumed_before} of these from the one before the newest), {given_up} runs given up, {stale_answers} answers under stale leases, {conflicts} conflicts, {forgotten} sessions that forget, \
              {steered} pauses, stops and resumes, {extended} extensions, {stopped} sweeps stopped, {drained} workers drained, {paused} paused, at most \
              {unacknowledged_max} reports of a worker under way"
@@ -61,6 +75,8 @@ impl std::fmt::Display for Tally {
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.leases += other.leases;
+        self.copies += other.copies;
+        self.copies_in_place += other.copies_in_place;
         self.expired += other.expired;
         self.absent += other.absent;
         self.handed_back += other.handed_back;
@@ -83,6 +99,8 @@ impl Tally {
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let counts = [
             ("leases", self.leases),
+            ("copies", self.copies),
+            ("copies that take the place of the first", self.copies_in_place),
             ("expired leases", self.expired),
             ("absent leases", self.absent),
             ("leases handed back", self.handed_back),

@@ -13,6 +13,7 @@ use crate::answer::{Best, Counts, Eta, RunState};
 use crate::chain::Chain;
 use crate::grid::Coordinates;
 use crate::id::{ContentHash, Incarnation, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
+use crate::message::LeaseKind;
 use crate::outcome::{FailureReason, Measured, Perplexity};
 use crate::run::NUMERICS;
 
@@ -49,8 +50,8 @@ pub const EVENTS: &[Described] = &[
     ("worker left", "info", &["worker", "why"]),
     ("worker left", "warn", &["worker", "why"]),
     ("run leased", "info", &[
-        "sweep", "run", "nodes", "batch_size", "unrollings", "seed", "worker", "lease", "attempt",
-        "resume_step",
+        "sweep", "run", "nodes", "batch_size", "unrollings", "seed", "worker", "lease", "kind",
+        "attempt", "resume_step",
     ]),
     ("milestone", "info", &[
         "sweep", "run", "nodes", "batch_size", "unrollings", "seed", "step", "epochs", "perplexity",
@@ -262,7 +263,7 @@ pub fn worker_left_silent(worker: &WorkerName) {
 pub fn run_leased(
     run: RunField<'_>,
     worker: &WorkerName,
-    lease: LeaseId,
+    (lease, kind): (LeaseId, LeaseKind),
     attempt: u32,
     resume: Option<Step>,
 ) {
@@ -272,6 +273,7 @@ pub fn run_leased(
         run,
         worker = worker.as_str(),
         lease = lease.number(),
+        kind = (kind == LeaseKind::Copy).then_some("copy"),
         attempt = attempt,
         resume_step = resume.map(Step::number),
     );
@@ -597,7 +599,7 @@ mod tests {
         sweep_extended(&sweep, 138, 552, 138, 24, 4.6);
         worker_joined(&worker, 16, "avx512", 61.0, NumericsVersion::new(1));
         session_opened(&worker, incarnation);
-        run_leased(run, &worker, lease, 1, Some(step));
+        run_leased(run, &worker, (lease, LeaseKind::Copy), 1, Some(step));
         milestone(run, 500, &reached);
         curve_point(run, &reached);
         message_resent(&worker, lease, "reconnected");

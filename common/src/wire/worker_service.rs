@@ -313,12 +313,33 @@ impl Welcome {
     }
 }
 
+impl LeaseKind {
+    /// As a message's number.
+    pub fn to_wire(self) -> v1::LeaseKind {
+        match self {
+            Self::Primary => v1::LeaseKind::Primary,
+            Self::Copy => v1::LeaseKind::Copy,
+        }
+    }
+
+    /// From `field`'s number.
+    ///
+    /// # Errors
+    /// If it is no kind.
+    pub fn from_wire(field: &'static str, wire: i32) -> Result<Self, WireError> {
+        match v1::LeaseKind::try_from(wire) {
+            Ok(v1::LeaseKind::Primary) => Ok(Self::Primary),
+            Ok(v1::LeaseKind::Copy) => Ok(Self::Copy),
+            Ok(v1::LeaseKind::Unspecified) | Err(_) => Err(WireError::NotInEnum { field, value: wire }),
+        }
+    }
+}
+
 impl Lease {
     fn to_wire(&self) -> v1::Lease {
-        let LeaseKind::Primary = self.kind;
         v1::Lease {
             lease: self.id.number(),
-            kind: v1::LeaseKind::Primary as i32,
+            kind: self.kind.to_wire() as i32,
             run: Some(self.run.to_wire()),
             wanted_steps: self.wanted.iter().map(|step| step.number()).collect(),
             resume: self.resume.as_ref().map(resume_to_wire),
@@ -328,12 +349,7 @@ impl Lease {
     }
 
     fn from_wire(wire: v1::Lease) -> Result<Self, WireError> {
-        let kind = match v1::LeaseKind::try_from(wire.kind) {
-            Ok(v1::LeaseKind::Primary) => LeaseKind::Primary,
-            Ok(v1::LeaseKind::Unspecified) | Err(_) => {
-                return Err(WireError::NotInEnum { field: "Lease.kind", value: wire.kind });
-            }
-        };
+        let kind = LeaseKind::from_wire("Lease.kind", wire.kind)?;
         let wanted = "Lease.wanted_steps";
         no_longer_than(wanted, &wire.wanted_steps, WANTED_STEPS_MAX)?;
         ascending(wanted, &wire.wanted_steps)?;

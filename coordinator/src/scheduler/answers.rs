@@ -7,7 +7,7 @@ use slalom_common::cost::{REFERENCE, Work};
 use slalom_common::filter::{At, EvalError, Filter};
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{RunId, RunNumber, Step};
-use slalom_common::message::CheckpointName;
+use slalom_common::message::{CheckpointName, LeaseKind};
 use slalom_common::moment::Moment;
 use slalom_common::outcome::Measured;
 use slalom_common::sweep::Sweep;
@@ -223,7 +223,12 @@ impl Scheduler {
         let entry = self.ledger.sweep(sweep);
         let held = self.fleet.values().flat_map(|worker| &worker.leases);
         let running = held.map(|(&lease, held)| {
-            let run = self.ledger.run(self.ledger.lease(lease).expect("held leases were granted").run);
+            let lease = self.ledger.lease(lease).expect("held leases were granted");
+            // A copy is work that is done twice.
+            if lease.kind == LeaseKind::Copy {
+                return Work::NONE;
+            }
+            let run = self.ledger.run(lease.run);
             let here = run.views().any(|(of, _, state)| of == sweep && state == RunState::Running);
             let at = run.coordinates();
             let last = entry.sweep.trial_steps(&at).last().map_or(0, |step| step.number());

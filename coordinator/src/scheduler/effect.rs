@@ -5,7 +5,7 @@ use std::time::Duration;
 use slalom_common::answer::{Best, Counts, Eta};
 use slalom_common::grid::Coordinates;
 use slalom_common::id::{ContentHash, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
-use slalom_common::message::CoordinatorMessage;
+use slalom_common::message::{CoordinatorMessage, LeaseKind};
 use slalom_common::outcome::{FailureReason, Perplexity};
 use slalom_common::sweep::Sweep;
 
@@ -263,6 +263,8 @@ pub enum Notice {
         worker: WorkerName,
         /// The lease.
         lease: LeaseId,
+        /// What it is for.
+        kind: LeaseKind,
         /// Own failures before, plus one.
         attempt: u32,
         /// Where it goes on; from the start if absent.

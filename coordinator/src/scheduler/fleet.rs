@@ -183,6 +183,18 @@ impl Worker {
         })
     }
 
+    /// Predicted seconds until each of its leases ends, which it trains in order.
+    pub fn ends_in(&self, now: Moment) -> Vec<(LeaseId, f64)> {
+        let mut slots = vec![0.0_f64; self.slots()];
+        let leases = self.leases.keys().zip(self.left(now));
+        let ends = leases.filter_map(|(&lease, left)| {
+            let free = slots.iter_mut().min_by(|a, b| a.total_cmp(b))?;
+            *free += self.seconds(&left);
+            Some((lease, *free))
+        });
+        ends.collect()
+    }
+
     /// Predicted seconds until a slot of it is free.
     pub fn free_in(&self, now: Moment) -> f64 {
         let left = self.left(now).map(|left| self.seconds(&left));

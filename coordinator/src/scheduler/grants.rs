@@ -15,7 +15,7 @@ use super::event::StreamId;
 use super::fleet::{Held, Worker};
 use super::horizon::{AHEAD_MOST, Horizon};
 use super::ledger::sweep::SweepEntry;
-use super::ledger::{Ledger, SweepIndex};
+use super::ledger::{LeaseEntry, Ledger, SweepIndex};
 use super::order::Order;
 use super::record::{Grant, Record};
 
@@ -43,6 +43,7 @@ impl Scheduler {
                 .any(|(_, one)| scheduler.settings.serve.serves(one) && one.counts.of(RunState::Waiting) > 0)
         };
         if !waits(self) {
+            self.grant_copies(now, effects);
             return;
         }
         let mut takers: Vec<(Incarnation, f64)> = self
@@ -134,15 +135,25 @@ impl Scheduler {
         for (sweep, number) in passed_over {
             self.order.put_back(sweep, number, &self.ledger);
         }
-        if granted.is_empty() {
-            return is_shunned;
-        }
+        self.lease_out(incarnation, LeaseKind::Primary, &granted, effects);
+        is_shunned
+    }
+
+    /// Records that these leases are granted to `incarnation`, each in the turn of its sweep, and sends them after the commit.
+    pub(super) fn lease_out(
+        &mut self,
+        incarnation: Incarnation,
+        kind: LeaseKind,
+        granted: &[(LeaseId, SweepIndex, Run)],
+        effects: &mut Effects,
+    ) {
+        let Some(&(first, _, _)) = granted.first() else { return };
         let worker = &self.fleet[&incarnation];
         let (name, stream) = (worker.name.clone(), worker.stream);
-        let grants = granted.iter().map(|&(_, _, run)| Grant { kind: LeaseKind::Primary, run }).collect();
+        let grants = granted.iter().map(|&(_, _, run)| Grant { kind, run }).collect();
         self.record(Record::RunsLeased { incarnation, worker: name.clone(), first, grants }, effects);
         let mut leases = Vec::with_capacity(granted.len());
-        for (lease, sweep, _) in granted {
+        for &(lease, sweep, _) in granted {
             let message = self.lease_message(lease);
             let id = self.ledger.lease(lease).expect("it was just granted").run;
             let known = self.ledger.run(id);
@@ -152,6 +163,7 @@ impl Scheduler {
                 run: self.named(sweep, number, id),
                 worker: name.clone(),
                 lease,
+                kind,
                 attempt: known.failures + 1,
                 resume: message.resume.map(|checkpoint| checkpoint.step),
             });
@@ -160,7 +172,6 @@ impl Scheduler {
         if let Some(stream) = stream {
             send_grants(stream, leases, effects);
         }
-        is_shunned
     }
 
     /// Whether it is there, takes leases, and is to be given any.
@@ -181,7 +192,7 @@ impl Scheduler {
         self.ledger.find(&run.key()).is_some_and(|id| self.ledger.run(id).alone)
     }
 
-    fn holds_alone(&self, incarnation: Incarnation) -> bool {
+    pub(super) fn holds_alone(&self, incarnation: Incarnation) -> bool {
         let leases = self.fleet[&incarnation].leases.keys().filter_map(|&lease| self.ledger.lease(lease));
         leases.map(|lease| self.ledger.run(lease.run)).any(|run| run.alone)
     }
@@ -209,7 +220,8 @@ impl Scheduler {
     }
 
     pub(super) fn lease_message(&self, lease: LeaseId) -> Lease {
-        let id = self.ledger.lease(lease).expect("only granted leases are sent").run;
+        let &LeaseEntry { run: id, kind, .. } =
+            self.ledger.lease(lease).expect("only granted leases are sent");
         let run = self.ledger.run(id).run;
         let mut wanted = self.ledger.wanted(&run, |entry| self.settings.serve.serves(entry));
         // Several sweeps together may want more than a lease may name. The rest is for the run's next lease.
@@ -220,7 +232,7 @@ impl Scheduler {
         let shortest =
             self.ledger.policies(id).map(|policy| policy.checkpoint_every.unwrap_or(default)).min();
         let checkpoint_every = shortest.filter(|&shortest| shortest != default);
-        Lease { id: lease, kind: LeaseKind::Primary, run, wanted, resume, resume_before, checkpoint_every }
+        Lease { id: lease, kind, run, wanted, resume, resume_before, checkpoint_every }
     }
 }
 

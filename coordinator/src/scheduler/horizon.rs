@@ -6,6 +6,7 @@
 //! every run has somebody who takes it.
 
 use slalom_common::cost::{REFERENCE, Work};
+use slalom_common::message::LeaseKind;
 use slalom_common::moment::Moment;
 
 use super::Scheduler;
@@ -49,7 +50,10 @@ impl Scheduler {
         if longest * slowest <= seconds || !seconds.is_finite() {
             return Horizon { seconds, left, ..Horizon::FAR };
         }
-        let leased = self.fleet.values().flat_map(|worker| worker.leases.values().map(|held| held.work));
+        let leased = self.fleet.values().flat_map(|worker| &worker.leases).filter_map(|(&lease, held)| {
+            let is_copy = self.ledger.lease(lease).is_some_and(|lease| lease.kind == LeaseKind::Copy);
+            (!is_copy).then_some(held.work)
+        });
         let waiting = REFERENCE.seconds(&left.less(leased.sum()));
         let takers: Vec<Taker> = takers().map(|worker| Taker::of(worker, now, &left)).collect();
         let first = takers.iter().map(|taker| taker.free + longest * taker.slowness);

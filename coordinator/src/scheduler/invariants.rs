@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use slalom_common::answer::RunState;
 use slalom_common::id::{Incarnation, LeaseId, RunId, SweepName};
+use slalom_common::message::LeaseKind;
 
 use super::Scheduler;
 use super::ledger::Ledger;
@@ -19,6 +20,9 @@ pub enum Violation {
     /// I3.
     #[error("I3: lease {0} is in force, and its run does not know it")]
     ForgottenLease(LeaseId),
+    /// I3.
+    #[error("I3: run {0} has a copy in force, and no lease that it is a copy of, or one of the same worker")]
+    CopyOfNothing(RunId),
     /// I6.
     #[error("I6: sweep {sweep} has {runs} runs, and {counted} are counted")]
     NotConserved {
@@ -79,10 +83,23 @@ pub fn check(scheduler: &Scheduler) -> Result<(), Violation> {
     let held: BTreeSet<LeaseId> =
         scheduler.fleet().values().flat_map(|worker| worker.leases.keys().copied()).collect();
     for (id, lease) in ledger.leases_in_force() {
-        if !leased.insert(lease.run) {
-            return Err(Violation::TwoPrimaries(lease.run));
-        }
-        if ledger.run(lease.run).lease != Some(id) {
+        let known = ledger.run(lease.run);
+        let in_place = match lease.kind {
+            LeaseKind::Primary => {
+                if !leased.insert(lease.run) {
+                    return Err(Violation::TwoPrimaries(lease.run));
+                }
+                known.lease
+            }
+            LeaseKind::Copy => {
+                let holder = |lease: LeaseId| ledger.lease(lease).map(|lease| ledger.holder(lease).0);
+                if known.lease.is_none_or(|primary| holder(primary) == holder(id)) {
+                    return Err(Violation::CopyOfNothing(lease.run));
+                }
+                known.copy
+            }
+        };
+        if in_place != Some(id) {
             return Err(Violation::ForgottenLease(id));
         }
         if !held.contains(&id) {

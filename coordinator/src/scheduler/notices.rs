@@ -17,7 +17,13 @@ impl Scheduler {
         let Some(last) = last else { return };
         let worker = self.ledger.holder(last).1.clone();
         match over.to {
-            RunState::Done => effects.announce(Notice::RunDone { run, worker }),
+            RunState::Done => {
+                // Of two that trained it side by side, who brought what came last.
+                let brought =
+                    known.answers.last_key_value().and_then(|(_, kept)| self.ledger.lease(kept.lease));
+                let worker = brought.map_or(worker, |lease| self.ledger.holder(lease).1.clone());
+                effects.announce(Notice::RunDone { run, worker });
+            }
             RunState::Diverged => {
                 let at = known.diverged.map(|(at, _)| at);
                 effects.announce(Notice::RunDiverged { run, at, worker });

@@ -2,7 +2,7 @@
 
 use slalom_common::answer::{RunState, SweepState};
 use slalom_common::id::{Incarnation, LeaseId, MessageNumber, RunId, RunKey, WorkerName};
-use slalom_common::message::{CheckpointName, CoordinatorMessage, LeaseEnd, Report};
+use slalom_common::message::{CheckpointName, CoordinatorMessage, LeaseEnd, LeaseKind, Report};
 use slalom_common::outcome::Milestone;
 
 use super::Scheduler;
@@ -33,6 +33,13 @@ impl Scheduler {
         };
         let kept = &self.ledger.run(run).checkpoints;
         if kept.contains(&checkpoint) {
+            return;
+        }
+        // Of two that train the run side by side, what the slower one stores is of no use.
+        if self.ledger.run(run).copy.is_some() && kept.iter().any(|one| one.step >= checkpoint.step) {
+            if !self.ledger.checkpoints().any(|blob| blob == checkpoint.blob) {
+                remove(checkpoint.blob, effects);
+            }
             return;
         }
         let oldest = (kept.len() == 2).then(|| kept[0].blob);
@@ -140,6 +147,8 @@ impl Scheduler {
         {
             self.conflict(run, (kept, kept_lease), (Answer::DivergedAt(at), lease), effects);
         }
+        // Whoever trains the same run beside it is to hear that it is over.
+        self.drop_unwanted(run, effects);
     }
 
     /// A lease that had ended for the coordinator: its answers count, its failure does not (I4).
@@ -189,19 +198,23 @@ impl Scheduler {
         }
     }
 
-    /// Ends the lease of a run that nobody wants any more: cancelled, or answered under another lease.
+    /// Ends the leases of a run that nobody wants any more, cancelled or answered under another lease; and the copy of one that is
+    /// given up.
     pub(super) fn drop_unwanted(&mut self, run: RunId, effects: &mut Effects) {
-        let Some(lease) = self.ledger.run(run).lease else { return };
-        if self.ledger.is_wanted(run, |entry| self.settings.serve.keeps(entry)) {
-            return;
+        let known = self.ledger.run(run);
+        let is_wanted = self.ledger.is_wanted(run, |entry| self.settings.serve.keeps(entry));
+        // The copy first: it would take the other's place.
+        let copy = known.copy.filter(|_| !is_wanted || known.given_up);
+        let primary = known.lease.filter(|_| !is_wanted);
+        for lease in copy.into_iter().chain(primary) {
+            let (incarnation, _) = self.ledger.holder(self.ledger.lease(lease).expect("it is in force"));
+            // What its own holder answers last comes with the lease's end, so this is never a lease about to finish.
+            if let Some(stream) = self.fleet.get(&incarnation).and_then(|worker| worker.stream) {
+                let message = CoordinatorMessage::Cancelled(vec![lease]);
+                effects.after_commit.push(Effect::Send { stream, message });
+            }
+            self.end_lease(lease, Vec::new(), End::Cancelled, effects);
         }
-        let (incarnation, _) = self.ledger.holder(self.ledger.lease(lease).expect("it is in force"));
-        // What its own holder answers last comes with the lease's end, so this is never a lease about to finish.
-        if let Some(stream) = self.fleet.get(&incarnation).and_then(|worker| worker.stream) {
-            let message = CoordinatorMessage::Cancelled(vec![lease]);
-            effects.after_commit.push(Effect::Send { stream, message });
-        }
-        self.end_lease(lease, Vec::new(), End::Cancelled, effects);
     }
 
     /// Tells that a worker is granted nothing, if it is so.
@@ -228,11 +241,13 @@ impl Scheduler {
             holder.leases.remove(&lease);
         }
         match &end {
-            End::Reported(LeaseEnd::Failed { .. }) => self.failed_on.insert(entry.run, incarnation),
+            End::Reported(LeaseEnd::Failed { .. }) => _ = self.failed_on.insert(entry.run, incarnation),
             End::Reported(_) | End::Expired { .. } | End::Absent | End::Cancelled => {
-                self.failed_on.remove(&entry.run)
+                if entry.kind == LeaseKind::Primary {
+                    self.failed_on.remove(&entry.run);
+                }
             }
-        };
+        }
         let why = match &end {
             End::Reported(LeaseEnd::Failed { reason, .. }) => Requeue::Failed(*reason),
             End::Reported(LeaseEnd::HandedBack) => Requeue::HandedBack,

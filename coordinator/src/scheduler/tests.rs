@@ -8,7 +8,8 @@ use slalom_common::filter::Filter;
 use slalom_common::grid::{Axes, Grid};
 use slalom_common::id::{ContentHash, LeaseId, MessageNumber, Step, SweepName, WorkerName};
 use slalom_common::message::{
-    CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeasesHeld, PROTOCOL_VERSION, Report, Welcome,
+    CheckpointName, CoordinatorMessage, Hello, Lease, LeaseEnd, LeaseKind, LeasesHeld, PROTOCOL_VERSION,
+    Report, Welcome,
 };
 use slalom_common::outcome::{FailureReason, Measured, Milestone, Perplexity};
 use slalom_common::run::{Family, Run};
@@ -23,6 +24,7 @@ use super::*;
 mod alone;
 mod answers;
 mod conduct;
+mod copies;
 mod fates;
 mod grants;
 mod losses;

@@ -212,7 +212,8 @@ pub(super) fn one_of_each() -> Vec<Record> {
         ..sweep("a").draft().clone()
     };
     let diverged = Milestone { measured: Measured::Diverged, loss: None, ..milestone(9) };
-    let grants = (0..3).map(|seed| Grant { kind: LeaseKind::Primary, run: run(seed) }).collect();
+    let kinds = [LeaseKind::Primary, LeaseKind::Copy, LeaseKind::Primary];
+    let grants = (0..).zip(kinds).map(|(seed, kind)| Grant { kind, run: run(seed) }).collect();
     let checkpoint = CheckpointName { step: Step::new(540), blob: ContentHash::of(b"state") };
     let policy = Policy { max_attempts: 1, checkpoint_every: Some(Duration::from_millis(2500)) };
     let mut records = vec![

@@ -14,7 +14,7 @@ use slalom_common::grid::Coordinates;
 use slalom_common::id::{
     ContentHash, Incarnation, LeaseId, RunId, RunKey, RunNumber, Step, SweepName, WorkerName,
 };
-use slalom_common::message::{CheckpointName, LeaseEnd};
+use slalom_common::message::{CheckpointName, LeaseEnd, LeaseKind};
 use slalom_common::outcome::{Measured, Milestone};
 use slalom_common::run::Run;
 use slalom_common::sweep::Sweep;
@@ -48,6 +48,8 @@ pub struct Transition {
 pub struct LeaseEntry {
     /// On which run.
     pub run: RunId,
+    /// What it is for by now: a copy may have taken the place of the lease that it was beside.
+    pub kind: LeaseKind,
     holder: u32,
     /// Whether it has not ended.
     pub in_force: bool,
@@ -230,14 +232,21 @@ impl Ledger {
             Record::RunsLeased { incarnation, worker, first, grants } => {
                 assert_eq!(*first, self.next_lease(), "lease numbers have no gap");
                 let holder = self.intern_holder(*incarnation, worker);
-                for Grant { run, kind: slalom_common::message::LeaseKind::Primary } in grants {
+                for &Grant { run, kind } in grants {
                     let lease = self.next_lease();
-                    let id = self.intern(run);
-                    self.leases.push(LeaseEntry { run: id, holder, in_force: true });
+                    let id = self.intern(&run);
+                    self.leases.push(LeaseEntry { run: id, kind, holder, in_force: true });
                     let entry = &mut self.runs[id.number() as usize];
-                    assert_eq!(entry.lease, None, "a run has at most one primary lease (I3)");
-                    entry.lease = Some(lease);
-                    entry.last_lease = Some(lease);
+                    match kind {
+                        LeaseKind::Primary => {
+                            assert_eq!(entry.lease, None, "a run has at most one primary lease (I3)");
+                            (entry.lease, entry.last_lease) = (Some(lease), Some(lease));
+                        }
+                        LeaseKind::Copy => {
+                            assert!(entry.lease.is_some(), "a copy is of a run that is leased");
+                            assert_eq!(entry.copy.replace(lease), None, "a run has at most one copy");
+                        }
+                    }
                     self.refresh(id, &mut transitions);
                 }
             }
@@ -446,6 +455,17 @@ impl Ledger {
         self.leases[index].in_force = false;
         let max_attempts = self.policies(run).map(|policy| policy.max_attempts).max().unwrap_or(1);
         let entry = &mut self.runs[run.number() as usize];
+        if entry.copy == Some(lease) {
+            // What it answered counts, and how else it ended changes nothing of the run.
+            entry.copy = None;
+            if let End::Reported(LeaseEnd::Diverged { at }) = end
+                && entry.diverged.is_none()
+                && entry.judge_divergence(*at) == Verdict::New
+            {
+                self.add_divergence(run, lease, *at);
+            }
+            return;
+        }
         entry.lease = None;
         match end {
             End::Reported(LeaseEnd::HandedBack) | End::Absent | End::Cancelled => (),
@@ -462,6 +482,14 @@ impl Ledger {
                 entry.given_up |= entry.failures >= max_attempts;
             }
             End::Expired { .. } => entry.count_loss("worker after worker went silent over it"),
+        }
+        let entry = &mut self.runs[run.number() as usize];
+        if !entry.given_up && entry.views.iter().any(|view| view.missing > 0) {
+            entry.lease = entry.copy.take();
+            if let Some(copy) = entry.lease {
+                entry.last_lease = Some(copy);
+                self.leases[copy.number() as usize - 1].kind = LeaseKind::Primary;
+            }
         }
     }
 

@@ -57,6 +57,8 @@ pub struct RunEntry {
     pub diverged: Option<(Step, LeaseId)>,
     /// The primary lease in force.
     pub lease: Option<LeaseId>,
+    /// The copy in force: only beside a primary lease, whose place it takes if that ends before the run is over.
+    pub copy: Option<LeaseId>,
     /// The last lease, in force or not.
     pub last_lease: Option<LeaseId>,
     /// Own failures since it was last given fresh attempts.
@@ -84,6 +86,7 @@ impl RunEntry {
             answers: BTreeMap::new(),
             diverged: None,
             lease: None,
+            copy: None,
             last_lease: None,
             failures: 0,
             losses: 0,
