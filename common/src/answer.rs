@@ -278,6 +278,8 @@ pub struct Preview {
     pub resumed_runs: u64,
     /// And those that were trained before and whose checkpoints are gone: they begin anew.
     pub dropped_runs: u64,
+    /// Seconds of the reference core that need not be trained again.
+    pub known_s: f64,
     /// Slots of the workers that are there.
     pub slots: u32,
     /// Their summed rate at this sweep's work, relative to the reference core.

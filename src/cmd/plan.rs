@@ -33,6 +33,8 @@ struct Known {
     resumed: u64,
     /// Their checkpoints were dropped: they begin anew.
     dropped: u64,
+    /// Of all that the sweep takes, what need not be trained again.
+    share: f64,
 }
 
 /// Where the sweep would be trained.
@@ -90,13 +92,14 @@ impl Work {
 }
 
 impl Place {
-    /// Seconds for all runs: no less than the longest takes on one slot.
-    fn seconds(&self, work: &Work) -> Option<f64> {
+    /// Seconds for all runs, less what is `known` of them: no less than the longest takes on one slot, if so much is left.
+    fn seconds(&self, work: &Work, known: Option<Known>) -> Option<f64> {
         if self.slots == 0 || self.speed <= 0.0 {
             return None;
         }
-        let longest = work.longest.map_or(0.0, |(_, seconds)| seconds);
-        Some((work.seconds / self.speed).max(longest * f64::from(self.slots) / self.speed))
+        let left = work.seconds * (1.0 - known.map_or(0.0, |known| known.share));
+        let longest = work.longest.map_or(0.0, |(_, seconds)| seconds).min(left);
+        Some((left / self.speed).max(longest * f64::from(self.slots) / self.speed))
     }
 
     /// Seconds of the longest run, on one slot; on the core that speed is relative to where there is none.
@@ -120,7 +123,8 @@ pub(crate) async fn run(args: &PlanArgs, output: Output) -> anyhow::Result<Exit>
     match preview(&sweep, &args.at).await {
         Ok(Some((preview, who))) => {
             let Preview { known_runs: answered, resumed_runs: resumed, dropped_runs: dropped, .. } = preview;
-            known = Some(Known { answered, resumed, dropped });
+            let share = (preview.known_s / REFERENCE.seconds(&sweep.work())).clamp(0.0, 1.0);
+            known = Some(Known { answered, resumed, dropped, share });
             if let (false, Who::Coordinator { address }) = (args.at.coordinator.is_empty(), who) {
                 place = Some(Place {
                     word: "there",
@@ -199,7 +203,7 @@ impl Plan<'_> {
             );
         }
         line("runs", self.runs());
-        if let Some(Known { answered, resumed, dropped }) = self.known {
+        if let Some(Known { answered, resumed, dropped, .. }) = self.known {
             let mut words = format!("{} already in the store", number::counted(answered, "run"));
             if resumed > 0 {
                 words += &format!("; {} with a checkpoint to go on from", number::counted(resumed, "run"));
@@ -217,7 +221,7 @@ impl Plan<'_> {
         });
         line("work", format!("{train} to train, {validate} to validate{longest}"));
         let slots = number::counted(self.place.slots.into(), "slot");
-        let time = match self.place.seconds(work) {
+        let time = match self.place.seconds(work, self.known) {
             _ if self.known.is_some_and(|known| known.answered == size.runs) => {
                 "nothing is left to train".to_owned()
             }
@@ -299,7 +303,7 @@ impl<'a> From<&Plan<'a>> for PlanJson<'a> {
             validate_flop: plan.work.validate_flop,
             longest_run_s: plan.work.longest.map(|(_, seconds)| plan.place.longest_seconds(seconds)),
             slots: plan.place.slots,
-            predicted_s: plan.place.seconds(&plan.work),
+            predicted_s: plan.place.seconds(&plan.work, plan.known),
         }
     }
 }

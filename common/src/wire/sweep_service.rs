@@ -372,18 +372,19 @@ impl WorkerRow {
 impl Preview {
     /// As a message.
     pub fn to_wire(self) -> v1::PreviewResponse {
-        let Self { known_runs, resumed_runs, dropped_runs, slots, speed } = self;
-        v1::PreviewResponse { known_runs, slots, speed, resumed_runs, dropped_runs }
+        let Self { known_runs, resumed_runs, dropped_runs, known_s, slots, speed } = self;
+        v1::PreviewResponse { known_runs, slots, speed, resumed_runs, dropped_runs, known_s }
     }
 
     /// From a message.
     ///
     /// # Errors
-    /// Names the field that is no rate.
+    /// Names the field that is no number.
     pub fn from_wire(wire: v1::PreviewResponse) -> Result<Self, WireError> {
-        let v1::PreviewResponse { known_runs, slots, speed, resumed_runs, dropped_runs } = wire;
+        let v1::PreviewResponse { known_runs, slots, speed, resumed_runs, dropped_runs, known_s } = wire;
         let speed = finite("PreviewResponse.speed", speed)?;
-        Ok(Self { known_runs, resumed_runs, dropped_runs, slots, speed })
+        let known_s = finite("PreviewResponse.known_s", known_s)?;
+        Ok(Self { known_runs, resumed_runs, dropped_runs, known_s, slots, speed })
     }
 }
 

@@ -26,10 +26,11 @@ const ETA_TRUST_SECONDS: f64 = 5.0;
 /// What is known of a run before a sweep asks for it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum KnownRun {
-    /// All that the sweep wants.
-    Answered,
-    /// It was trained, but not so far: from any of these it could go on, if it is still there, the newest first.
-    Trained(Vec<CheckpointName>),
+    /// All that the sweep wants: so many seconds of the reference core.
+    Answered(f64),
+    /// It was trained, but not so far: from any of these it could go on, if it is still there, the newest first; and what it need
+    /// not train again then.
+    Trained(Vec<(CheckpointName, f64)>),
 }
 
 impl Scheduler {
@@ -118,11 +119,17 @@ impl Scheduler {
             let run = self.ledger.run(id);
             let wanted = sweep.wanted_steps(&run.coordinates());
             wanted.last()?;
+            let seconds_to = |step: Step| {
+                let validations = wanted.iter().filter(|&&one| one <= step).count();
+                let valid_size = run.run.family.valid_size;
+                REFERENCE.seconds(&Work::run(run.run.shape, Step::new(0), step, validations, valid_size))
+            };
             let Some(&first) = wanted.iter().find(|&&step| run.answer(step).is_none()) else {
-                return Some(KnownRun::Answered);
+                return wanted.last().map(|&last| KnownRun::Answered(seconds_to(last)));
             };
             let was_trained = run.step_towards(&wanted) > Step::new(0) || !run.checkpoints.is_empty();
-            was_trained.then(|| KnownRun::Trained(self.ledger.resume_from(id, first).collect()))
+            let kept = self.ledger.resume_from(id, first).map(|one| (one, seconds_to(one.step)));
+            was_trained.then(|| KnownRun::Trained(kept.collect()))
         });
         known.collect()
     }

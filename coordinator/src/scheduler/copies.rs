@@ -45,9 +45,9 @@ struct Copied {
 }
 
 impl Scheduler {
-    /// Leases to idle slots, the fastest first, copies of the runs that would end last.
+    /// Leases to idle slots, the fastest first, copies of the runs that would end last, if none waits.
     pub(super) fn grant_copies(&mut self, now: Moment, effects: &mut Effects) {
-        if now < self.next_copies {
+        if now < self.next_copies || self.has_waiting() {
             return;
         }
         let is_idle = |worker: &Worker| self.may_take(worker) && worker.idle_slots() > 0;

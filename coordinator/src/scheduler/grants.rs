@@ -37,12 +37,7 @@ impl Scheduler {
     /// Leases waiting runs to workers with idle slots, the fastest first, and a little ahead of them; near the end of all that is
     /// to do, to each only what it ends before the others have done the rest.
     pub(super) fn grant(&mut self, now: Moment, effects: &mut Effects) {
-        let waits = |scheduler: &Self| {
-            let mut sweeps = scheduler.ledger.sweeps();
-            sweeps
-                .any(|(_, one)| scheduler.settings.serve.serves(one) && one.counts.of(RunState::Waiting) > 0)
-        };
-        if !waits(self) {
+        if !self.has_waiting() {
             self.grant_copies(now, effects);
             return;
         }
@@ -78,6 +73,12 @@ impl Scheduler {
                 effects,
             );
         }
+    }
+
+    /// Whether some run waits that may be leased.
+    pub(super) fn has_waiting(&self) -> bool {
+        let mut sweeps = self.ledger.sweeps();
+        sweeps.any(|(_, one)| self.settings.serve.serves(one) && one.counts.of(RunState::Waiting) > 0)
     }
 
     /// Whether it passed over a run because that failed on this very worker.

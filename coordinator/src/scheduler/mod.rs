@@ -72,10 +72,11 @@ use std::time::Duration;
 use slalom_common::answer::RunState;
 use slalom_common::cost::Work;
 use slalom_common::id::{Incarnation, NumericsVersion, RunId, StoreId, WorkerName};
+use slalom_common::message::Report;
 use slalom_common::moment::Moment;
 
 use effect::{Effect, Effects, Notice};
-use event::Event;
+use event::{Event, Saying};
 use fleet::{Fleet, Worker};
 use grants::Clearing;
 use ledger::{Ledger, SweepIndex, Transition};
@@ -180,6 +181,15 @@ impl Scheduler {
     /// What follows from `event`, at `now`.
     pub fn handle(&mut self, now: Moment, event: Event) -> Effects {
         let mut effects = Effects::default();
+        let may_free_nothing = matches!(
+            event,
+            Event::Said {
+                saying: Saying::Progress { .. }
+                    | Saying::CheckpointStored { .. }
+                    | Saying::Reported { report: Report::Milestone(_), .. },
+                ..
+            }
+        );
         match event {
             Event::Tick => self.on_tick(now, &mut effects),
             Event::WorkerJoined { stream, hello } => self.on_worker_joined(now, stream, hello, &mut effects),
@@ -208,7 +218,14 @@ impl Scheduler {
             }
             Event::Retry { request, sweep } => self.on_retry(request, &sweep, &mut effects),
         }
-        self.grant(now, &mut effects);
+        // To look at every worker after each of their milestones is what a large fleet cannot afford, and what most need not.
+        if may_free_nothing
+            && !effects.records.iter().any(|record| matches!(record, Record::LeaseEnded { .. }))
+        {
+            self.grant_copies(now, &mut effects);
+        } else {
+            self.grant(now, &mut effects);
+        }
         effects
     }
 

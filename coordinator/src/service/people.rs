@@ -97,6 +97,7 @@ impl SweepService for Service {
         let work =
             tokio::task::spawn_blocking(move || measured.work()).await.map_err(|_| status::defect())?;
         let [mut known_runs, mut resumed_runs, mut dropped_runs] = [0; 3];
+        let mut known_s = 0.0;
         let blobs = Arc::clone(self.driver.blobs());
         let is_here = |one: &CheckpointName| blobs.contains(BlobKind::Checkpoint, one.blob).unwrap_or(false);
         let mut next = 0;
@@ -111,16 +112,26 @@ impl SweepService for Service {
             let (known, last) = part.await.map_err(status::of_stopped)?;
             for run in known {
                 match run {
-                    KnownRun::Answered => known_runs += 1,
-                    KnownRun::Trained(checkpoints) if checkpoints.iter().any(is_here) => resumed_runs += 1,
-                    KnownRun::Trained(_) => dropped_runs += 1,
+                    KnownRun::Answered(seconds) => {
+                        known_runs += 1;
+                        known_s += seconds;
+                    }
+                    KnownRun::Trained(checkpoints) => {
+                        match checkpoints.iter().find(|(checkpoint, _)| is_here(checkpoint)) {
+                            Some((_, seconds)) => {
+                                resumed_runs += 1;
+                                known_s += seconds;
+                            }
+                            None => dropped_runs += 1,
+                        }
+                    }
                 }
             }
             if let Some(fleet) = last {
                 break fleet;
             }
         };
-        Ok(Response::new(Preview { known_runs, resumed_runs, dropped_runs, slots, speed }.to_wire()))
+        Ok(Response::new(Preview { known_runs, resumed_runs, dropped_runs, known_s, slots, speed }.to_wire()))
     }
 
     async fn get_status(
