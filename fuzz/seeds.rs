@@ -30,9 +30,11 @@ fn main() -> std::io::Result<()> {
     for spec in ["quickstart", "ski-slope", "study"] {
         seed("spec", &std::fs::read(format!("examples/{spec}.toml"))?)?;
     }
-    for expression in
-        ["unrollings > nodes && batch_size == 16", "(epochs + seed) % 3 == 0 || !(nodes / 2 >= 8)", "nodes in [1, 2]"]
-    {
+    for expression in [
+        "unrollings > nodes && batch_size == 16",
+        "(epochs + seed) % 3 == 0 || !(nodes / 2 >= 8)",
+        "nodes in [1, 2]",
+    ] {
         seed("expression", expression.as_bytes())?;
     }
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
