@@ -28,8 +28,8 @@ const ETA_TRUST_SECONDS: f64 = 5.0;
 pub enum KnownRun {
     /// All that the sweep wants: so many seconds of the reference core.
     Answered(f64),
-    /// It was trained, but not so far: from any of these it could go on, if it is still there, the newest first; and what it need
-    /// not train again then.
+    /// It was trained, but not so far: from any of these, the newest first, it can go on if that is still there; and what it need not
+    /// train again then.
     Trained(Vec<(CheckpointName, f64)>),
 }
 
@@ -127,9 +127,10 @@ impl Scheduler {
             let Some(&first) = wanted.iter().find(|&&step| run.answer(step).is_none()) else {
                 return wanted.last().map(|&last| KnownRun::Answered(seconds_to(last)));
             };
-            let was_trained = run.step_towards(&wanted) > Step::new(0) || !run.checkpoints.is_empty();
-            let kept = self.ledger.resume_from(id, first).map(|one| (one, seconds_to(one.step)));
-            was_trained.then(|| KnownRun::Trained(kept.collect()))
+            // One past a step that is wanted and has no answer is of no use: such a run is as good as new.
+            let kept: Vec<_> =
+                self.ledger.resume_from(id, first).map(|one| (one, seconds_to(one.step))).collect();
+            (!kept.is_empty()).then_some(KnownRun::Trained(kept))
         });
         known.collect()
     }
