@@ -25,7 +25,7 @@ const SAVES_SHARE: f64 = 0.25;
 const SAVES_SECONDS: f64 = 1.0;
 
 /// Between two looks: what a look finds changes with the clock, and events come by the thousand a second.
-const LOOKS_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOKS_EVERY: Duration = Duration::from_millis(250);
 
 /// Of the idle workers, the fastest first, so many may find nothing to gain until the rest is not asked: they would find no more.
 const TAKERS_IN_VAIN_MAX: usize = 8;

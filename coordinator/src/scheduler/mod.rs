@@ -115,8 +115,9 @@ pub struct Scheduler {
     /// When each sweep was first worked on in this life, and the work done by then: for the ETA.
     started: BTreeMap<SweepIndex, (Moment, Work)>,
     next_progress: Moment,
-    /// When copies are next thought of.
+    /// When copies are next thought of, and when a report that frees nothing is next a reason to.
     next_copies: Moment,
+    next_look: Moment,
 }
 
 impl Scheduler {
@@ -159,6 +160,7 @@ impl Scheduler {
             started: BTreeMap::new(),
             next_progress,
             next_copies: now,
+            next_look: now,
         }
     }
 
@@ -222,7 +224,10 @@ impl Scheduler {
         if may_free_nothing
             && !effects.records.iter().any(|record| matches!(record, Record::LeaseEnded { .. }))
         {
-            self.grant_copies(now, &mut effects);
+            if self.next_look <= now {
+                self.next_look = now + copies::LOOKS_EVERY;
+                self.grant_copies(now, &mut effects);
+            }
         } else {
             self.grant(now, &mut effects);
         }
