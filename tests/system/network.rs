@@ -70,8 +70,8 @@ fn ip(words: &str) -> bool {
 }
 
 /// A coordinator that the other end of the cable reaches, a worker there and one here.
-fn world(cable: &Cable) -> World {
-    let mut world = World::listening_at(&cable.here());
+fn world(cable: &Cable, lease: &'static str) -> World {
+    let mut world = World::listening_at(&cable.here(), lease);
     world.start_worker("near");
     world.start_worker_by("far", &cable.over_there());
     world.wait_for(&event("worker joined").with("worker", "far"));
@@ -81,7 +81,7 @@ fn world(cable: &Cable) -> World {
 /// Breaks the link while a run is trained at the other end, waits until its lease is over, and mends it.
 fn survives(test: &str, breaks: &str, mends: &str) {
     let Some(cable) = Cable::new(test) else { return };
-    let mut world = world(&cable);
+    let mut world = world(&cable, "1s");
     let sweep = world.submit(SWEEP);
     world.wait_for(&event("milestone").with("worker", "far"));
     cable.does(breaks);
@@ -120,7 +120,7 @@ fn a_slow_cable_expires_no_lease() {
         eprintln!("SKIPPED a slow cable: this process may not limit a cable's rate, or has no `tc`");
         return;
     }
-    let mut world = world(&cable);
+    let mut world = world(&cable, "10s");
     let sweep = world.submit(SWEEP);
     world.wait_for(&event("sweep done").with("sweep", &sweep));
     assert_eq!(world.results_csv(&sweep), calm());

@@ -95,6 +95,8 @@ pub(crate) struct World {
     port: u16,
     /// Descriptors that the coordinator may have, if not as many as the test.
     descriptors: Option<u32>,
+    /// How long a worker may be silent.
+    lease: &'static str,
     /// Its room for checkpoints, if not the usual.
     blob_budget: Option<&'static str>,
     processes: BTreeMap<String, Child>,
@@ -153,9 +155,10 @@ impl World {
     }
 
     /// A coordinator that other hosts reach at this address of this one.
-    pub(crate) fn listening_at(host: &str) -> Self {
+    pub(crate) fn listening_at(host: &str, lease: &'static str) -> Self {
         let mut world = Self::empty();
         host.clone_into(&mut world.host);
+        world.lease = lease;
         world.start([]);
         world
     }
@@ -167,6 +170,7 @@ impl World {
             host: "127.0.0.1".to_owned(),
             port: free_port(),
             descriptors: None,
+            lease: "1s",
             blob_budget: None,
             processes: BTreeMap::new(),
             lines: channel(),
@@ -204,7 +208,7 @@ impl World {
         if let Some(size) = self.blob_budget {
             command.args(["--blob-budget", size]);
         }
-        command.args(["--heartbeat", "200ms", "--lease", "1s", "--checkpoint-every", "100ms"]);
+        command.args(["--heartbeat", "200ms", "--lease", self.lease, "--checkpoint-every", "100ms"]);
         self.spawn(COORDINATOR, command);
         self.wait_for(&event("coordinator started"));
     }
