@@ -56,36 +56,7 @@ fn union<'a>(axes: impl Iterator<Item = &'a [u64]>) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::Filter;
-    use crate::grid::Axes;
-    use crate::id::{ContentHash, NumericsVersion};
-    use crate::run::Family;
-    use crate::settings::TrainingSettings;
-    use crate::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch};
-
-    fn block(axes: [&str; 5], exclude: &[&str]) -> Grid {
-        let [nodes, batch_size, unrollings, epochs, seed] = axes.map(|axis| axis.parse().expect("an axis"));
-        let filters = exclude.iter().map(|source| Filter::compile(source).expect("a filter")).collect();
-        Grid::new(Axes { nodes, batch_size, unrollings, epochs, seed }, filters).expect("a grid")
-    }
-
-    fn sweep(blocks: Vec<Grid>) -> Sweep {
-        let draft = Draft {
-            name: None,
-            family: Family {
-                corpus: ContentHash::of(b"snow"),
-                valid_size: 10,
-                training: TrainingSettings::default(),
-                numerics: NumericsVersion::new(1),
-            },
-            corpus: CorpusFacts { written: "snow".to_owned(), chars: 10_000 },
-            blocks,
-            steps_per_epoch: StepsPerEpoch::Steps(1),
-            eval_every: 0,
-            policy: Policy::default(),
-        };
-        Sweep::new(draft).expect("a sweep")
-    }
+    use crate::sweep::tests::{block, sweep_of};
 
     /// Method: against the list that a sort of all runs' epochs gives.
     #[test]
@@ -93,7 +64,7 @@ mod tests {
         let first = block(["8,32", "4,8", "1..=3", "5,10", "0,1"], &["unrollings == 2 && epochs == 10"]);
         let second = block(["4,8,16", "8", "2,9", "1,10,20", "1,7"], &["seed == 7 && nodes == 4"]);
         for blocks in [vec![first.clone()], vec![first.clone(), second.clone()], vec![second, first]] {
-            let sweep = sweep(blocks);
+            let sweep = sweep_of(blocks);
             let runs = sweep.run_numbers();
             let mut sorted: Vec<(Coordinates, u64)> = runs
                 .flat_map(|(_, at)| sweep.epochs_of(&at).into_iter().map(move |epochs| (at, epochs)))
