@@ -82,10 +82,7 @@ impl Axis {
     /// # Errors
     /// No axis, or more values than [`Self::VALUES_MAX`].
     pub fn union<'a>(axes: impl IntoIterator<Item = &'a Self>) -> Result<Self, AxisError> {
-        let mut values: Vec<u64> = axes.into_iter().flat_map(Self::values).copied().collect();
-        values.sort_unstable();
-        values.dedup();
-        Self::new(values)
+        Self::new(ascending(axes.into_iter().flat_map(Self::values).copied()))
     }
 
     /// The values, strictly ascending.
@@ -113,6 +110,14 @@ impl Axis {
     pub fn index_of(&self, value: u64) -> Option<usize> {
         self.values.binary_search(&value).ok()
     }
+}
+
+/// Each of `values` once, ascending.
+pub(crate) fn ascending<T: Ord>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.into_iter().collect();
+    values.sort_unstable();
+    values.dedup();
+    values
 }
 
 impl fmt::Display for Axis {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::axis::ascending;
 use crate::cost::{self, Work};
 use crate::filter::Filter;
 use crate::grid::{Coordinates, Grid, GridError, RUNS_MAX};
@@ -253,10 +254,7 @@ impl Sweep {
 
     fn epochs_before_exclusion(&self, at: &Coordinates) -> u64 {
         let here = self.draft.blocks.iter().filter(|block| block.number_of(at).is_some());
-        let mut epochs: Vec<u64> = here.flat_map(|block| block.axes().epochs.values()).copied().collect();
-        epochs.sort_unstable();
-        epochs.dedup();
-        epochs.len() as u64
+        ascending(here.flat_map(|block| block.axes().epochs.values())).len() as u64
     }
 
     fn check_run(
@@ -431,10 +429,7 @@ impl Sweep {
 
     /// The epochs of the run's trials over all blocks, ascending, each once.
     pub fn epochs_of(&self, at: &Coordinates) -> Vec<u64> {
-        let mut epochs: Vec<u64> = self.draft.blocks.iter().flat_map(|block| block.epochs_at(at)).collect();
-        epochs.sort_unstable();
-        epochs.dedup();
-        epochs
+        ascending(self.draft.blocks.iter().flat_map(|block| block.epochs_at(at)))
     }
 
     /// The steps of the run's trials, ascending.
@@ -445,13 +440,14 @@ impl Sweep {
 
     /// Every step at which the run's perplexity is wanted, of trials and of the learning curve, ascending, each once.
     pub fn wanted_steps(&self, at: &Coordinates) -> Vec<Step> {
-        let mut wanted = self.trial_steps(at);
-        if let (Some(&last), every @ 1..) = (wanted.last(), self.draft.eval_every) {
-            wanted.extend((1..=last.number() / every).map(|point| Step::new(point * every)));
-            wanted.sort_unstable();
-            wanted.dedup();
+        let trials = self.trial_steps(at);
+        match (trials.last(), self.draft.eval_every) {
+            (Some(&last), every @ 1..) => {
+                let curve = (1..=last.number() / every).map(|point| Step::new(point * every));
+                ascending(trials.into_iter().chain(curve))
+            }
+            (None, _) | (_, 0) => trials,
         }
-        wanted
     }
 
     /// Whether a perplexity is wanted of the run at this step, for a trial or the curve.
@@ -473,10 +469,7 @@ impl Sweep {
 
     /// Seeds for which the point has a trial.
     pub fn seeds_of(&self, shape: Shape, epochs: u64) -> u64 {
-        let mut seeds: Vec<u64> =
-            self.draft.blocks.iter().flat_map(|block| block.axes().seed.values()).copied().collect();
-        seeds.sort_unstable();
-        seeds.dedup();
+        let seeds = ascending(self.draft.blocks.iter().flat_map(|block| block.axes().seed.values()).copied());
         let has = |seed: &u64| {
             let at = Coordinates { shape, seed: *seed };
             self.draft.blocks.iter().any(|block| block.epochs_at(&at).any(|one| one == epochs))

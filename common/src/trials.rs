@@ -4,7 +4,8 @@
 
 use std::iter;
 
-use crate::grid::{Coordinates, Grid};
+use crate::axis::{Axis, ascending};
+use crate::grid::{Axes, Coordinates, Grid};
 use crate::run::Shape;
 use crate::sweep::Sweep;
 
@@ -13,8 +14,10 @@ pub fn in_order(sweep: &Sweep) -> impl Iterator<Item = (Coordinates, u64)> + Sen
     let blocks = &sweep.draft().blocks;
     shapes(blocks).flat_map(move |shape| {
         let here: Vec<&Grid> = blocks.iter().filter(|block| has_shape(block, shape)).collect();
-        let epochs = union(here.iter().map(|block| block.axes().epochs.values()));
-        let seeds = union(here.iter().map(|block| block.axes().seed.values()));
+        let all = |of: fn(&Axes) -> &Axis| {
+            ascending(here.iter().flat_map(|block| of(block.axes()).values()).copied())
+        };
+        let (epochs, seeds) = (all(|axes| &axes.epochs), all(|axes| &axes.seed));
         let candidates = epochs.into_iter().flat_map(move |epochs| {
             let seeds = seeds.clone();
             seeds.into_iter().map(move |seed| (Coordinates { shape, seed }, epochs))
@@ -44,13 +47,6 @@ fn shapes_of(block: &Grid) -> impl Iterator<Item = Shape> + Send + '_ {
 fn has_shape(block: &Grid, shape: Shape) -> bool {
     let seed = block.axes().seed.first();
     block.number_of(&Coordinates { shape, seed }).is_some()
-}
-
-fn union<'a>(axes: impl Iterator<Item = &'a [u64]>) -> Vec<u64> {
-    let mut values: Vec<u64> = axes.flatten().copied().collect();
-    values.sort_unstable();
-    values.dedup();
-    values
 }
 
 #[cfg(test)]

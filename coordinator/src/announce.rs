@@ -10,11 +10,11 @@ use crate::scheduler::record::Answer;
 /// Writes `notice` to the log.
 pub fn announce(notice: &Notice) {
     match notice {
-        Notice::SweepSubmitted { sweep, trials, runs, excluded, work_tflop } => {
-            fleet::sweep_submitted(sweep, *trials, *runs, *excluded, *work_tflop);
+        Notice::SweepSubmitted { sweep, size, work_tflop } => {
+            fleet::sweep_submitted(sweep, *size, *work_tflop);
         }
-        Notice::SweepExtended { sweep, added, trials, runs, excluded, work_tflop } => {
-            fleet::sweep_extended(sweep, *added, *trials, *runs, *excluded, *work_tflop);
+        Notice::SweepExtended { sweep, added, size, work_tflop } => {
+            fleet::sweep_extended(sweep, *added, *size, *work_tflop);
         }
         Notice::SweepDone { sweep, counts, best } => {
             fleet::sweep_done(sweep, counts, *best);

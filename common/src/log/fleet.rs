@@ -16,6 +16,7 @@ use crate::id::{ContentHash, Incarnation, LeaseId, NumericsVersion, RunNumber, S
 use crate::message::LeaseKind;
 use crate::outcome::{FailureReason, Measured, Perplexity};
 use crate::run::NUMERICS;
+use crate::sweep::Size;
 
 use super::limit::Limit;
 
@@ -120,28 +121,28 @@ macro_rules! run_event {
     };
 }
 
-/// A sweep was taken on: so many trials, in so many runs, without those excluded.
-pub fn sweep_submitted(sweep: &SweepName, trials: u64, runs: u64, excluded: u64, work_tflop: f64) {
+/// A sweep was taken on.
+pub fn sweep_submitted(sweep: &SweepName, size: Size, work_tflop: f64) {
     tracing::info!(
         target: "slalom::fleet",
         sweep = sweep.as_str(),
-        trials,
-        runs,
-        excluded,
+        trials = size.trials,
+        runs = size.runs,
+        excluded = size.excluded,
         work_tflop,
         "sweep submitted"
     );
 }
 
-/// So many trials came to a sweep; how many it has now, in so many runs, without those excluded.
-pub fn sweep_extended(sweep: &SweepName, added: u64, trials: u64, runs: u64, excluded: u64, work_tflop: f64) {
+/// So many trials came to a sweep; `size` is what it holds now.
+pub fn sweep_extended(sweep: &SweepName, added: u64, size: Size, work_tflop: f64) {
     tracing::info!(
         target: "slalom::fleet",
         sweep = sweep.as_str(),
         added,
-        trials,
-        runs,
-        excluded,
+        trials = size.trials,
+        runs = size.runs,
+        excluded = size.excluded,
         work_tflop,
         "sweep extended"
     );
@@ -595,8 +596,8 @@ mod tests {
         let seconds = Duration::from_secs;
         let listen = "127.0.0.1:7117".parse().expect("an address");
         coordinator_started(listen, Path::new("slalom-store"), seconds(5), seconds(30), seconds(60));
-        sweep_submitted(&sweep, 414, 138, 18, 3.42);
-        sweep_extended(&sweep, 138, 552, 138, 24, 4.6);
+        sweep_submitted(&sweep, Size { trials: 414, excluded: 18, runs: 138 }, 3.42);
+        sweep_extended(&sweep, 138, Size { trials: 552, excluded: 24, runs: 138 }, 4.6);
         worker_joined(&worker, 16, "avx512", 61.0, NumericsVersion::new(1));
         session_opened(&worker, incarnation);
         run_leased(run, &worker, (lease, LeaseKind::Copy), 1, Some(step));

@@ -29,7 +29,7 @@ impl Scheduler {
         }
         let name = sweep.name().clone();
         let Some(index) = self.ledger.find_sweep(&name) else {
-            let submitted = announcement(&sweep);
+            let submitted = announcement(&sweep, None);
             self.record(Record::SweepSubmitted(Box::new(sweep)), effects);
             let index = self.ledger.find_sweep(&name).expect("it was just submitted");
             self.order.add(index, self.ledger.sweep(index));
@@ -50,7 +50,7 @@ impl Scheduler {
         if was_cancelled {
             let again = self.ledger.sweep(index);
             self.order.add(index, again);
-            effects.announce(announcement(&again.sweep));
+            effects.announce(announcement(&again.sweep, None));
         }
         Reply::Submitted { sweep: name, created: was_cancelled }
     }
@@ -82,7 +82,7 @@ impl Scheduler {
         self.order.add(index, extended);
         // What it took until now to do says nothing of what there is to do now.
         self.started.remove(&index);
-        effects.announce(announcement_of_more(&extended.sweep, added));
+        effects.announce(announcement(&extended.sweep, Some(added)));
         if extended.is_done() {
             self.announce_done(index, effects);
         }
@@ -210,27 +210,12 @@ impl Scheduler {
     }
 }
 
-/// That `sweep` has so many trials more.
-fn announcement_of_more(sweep: &Sweep, added: u64) -> Notice {
-    let size = sweep.size();
-    Notice::SweepExtended {
-        sweep: sweep.name().clone(),
-        added,
-        trials: size.trials,
-        runs: size.runs,
-        excluded: size.excluded,
-        work_tflop: sweep.flops().0 / 1e12,
-    }
-}
-
-/// That `sweep` is active from now on, for the first time or again.
-fn announcement(sweep: &Sweep) -> Notice {
-    let size = sweep.size();
-    Notice::SweepSubmitted {
-        sweep: sweep.name().clone(),
-        trials: size.trials,
-        runs: size.runs,
-        excluded: size.excluded,
-        work_tflop: sweep.flops().0 / 1e12,
+/// That `sweep` is active from now on, for the first time or again; or that so many trials were `added` to it.
+fn announcement(sweep: &Sweep, added: Option<u64>) -> Notice {
+    let (size, work_tflop) = (sweep.size(), sweep.flops().0 / 1e12);
+    let sweep = sweep.name().clone();
+    match added {
+        None => Notice::SweepSubmitted { sweep, size, work_tflop },
+        Some(added) => Notice::SweepExtended { sweep, added, size, work_tflop },
     }
 }

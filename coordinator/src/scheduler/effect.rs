@@ -7,7 +7,7 @@ use slalom_common::grid::Coordinates;
 use slalom_common::id::{ContentHash, LeaseId, NumericsVersion, RunNumber, Step, SweepName, WorkerName};
 use slalom_common::message::{CoordinatorMessage, LeaseKind};
 use slalom_common::outcome::{FailureReason, Perplexity};
-use slalom_common::sweep::Sweep;
+use slalom_common::sweep::{Size, Sweep};
 
 use super::event::{RequestId, StreamId};
 use super::record::{Answer, Record};
@@ -153,12 +153,8 @@ pub enum Notice {
     SweepSubmitted {
         /// Which.
         sweep: SweepName,
-        /// Trials it holds.
-        trials: u64,
-        /// Runs that answer them.
-        runs: u64,
-        /// Trials it excludes.
-        excluded: u64,
+        /// What it holds.
+        size: Size,
         /// TFLOP to train all runs.
         work_tflop: f64,
     },
@@ -168,12 +164,8 @@ pub enum Notice {
         sweep: SweepName,
         /// Trials that came to it.
         added: u64,
-        /// Trials it holds.
-        trials: u64,
-        /// Runs that answer them.
-        runs: u64,
-        /// Trials it excludes.
-        excluded: u64,
+        /// What it holds now.
+        size: Size,
         /// TFLOP to train all runs.
         work_tflop: f64,
     },

@@ -14,7 +14,7 @@ use slalom_common::message::{
 use slalom_common::outcome::{FailureReason, Measured, Milestone, Perplexity};
 use slalom_common::run::{Family, Run};
 use slalom_common::settings::TrainingSettings;
-use slalom_common::sweep::{CorpusFacts, Draft, Policy, StepsPerEpoch, Sweep};
+use slalom_common::sweep::{CorpusFacts, Draft, Policy, Size, StepsPerEpoch, Sweep};
 use slalom_common::trials;
 
 use super::effect::{Leaving, Reply};

@@ -116,7 +116,10 @@ fn a_sweep_that_is_extended_wants_what_is_new_and_no_lease_in_force_changes() {
     let longer = extended(&sweep("a"), |axes| axes.epochs = axis(&[500, 1000, 2000]));
     let (said, effects) = extend(&mut world, longer.clone());
     assert_eq!(said, Reply::Extended { sweep: name("a") });
-    assert!(matches!(notices(&effects)[0], Notice::SweepExtended { added: 4, trials: 12, runs: 4, .. }));
+    let size = Size { trials: 12, excluded: 0, runs: 4 };
+    assert!(
+        matches!(notices(&effects)[0], Notice::SweepExtended { added: 4, size: now, .. } if *now == size)
+    );
     let again = grants(&effects);
     assert_eq!(again.len(), 3, "the fourth run is leased");
     assert!(again.iter().all(|lease| lease.wanted == [Step::new(2000)]), "{again:?}");
