@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::announce::announce;
 use crate::batch::{AtOnce, Batch};
-use crate::scheduler::effect::{Effect, Effects, Reply};
+use crate::scheduler::effect::{Effect, Effects, Notice, Reply};
 use crate::scheduler::event::{Event, RequestId, Saying, Steering, StreamId};
 use crate::scheduler::ledger::Ledger;
 use crate::scheduler::record::Record;
@@ -107,6 +107,7 @@ enum Call {
 pub struct Driver {
     inputs: mpsc::Sender<Input>,
     changes: watch::Receiver<u64>,
+    ends: watch::Receiver<u64>,
     stalled: watch::Receiver<Option<String>>,
     while_stalled: WhileStalled,
     blobs: Arc<Blobs>,
@@ -129,6 +130,7 @@ impl Driver {
         let origin = Instant::now();
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (changed, changes) = watch::channel(0);
+        let (ended, ends) = watch::channel(0);
         let (stall, stalled) = watch::channel(None);
         let (jobs, store_thread) = start_store_thread(store, Arc::clone(&blobs), stall);
         let task = Task {
@@ -140,6 +142,7 @@ impl Driver {
             next_id: 1,
             jobs,
             changed,
+            ended,
         };
         let handle = tokio::spawn(async move {
             let outcome = task.run().await;
@@ -150,7 +153,7 @@ impl Driver {
                 Ok(Err(_)) | Err(_) => outcome.and(Err(DriverError::StoreGone)),
             }
         });
-        Ok((Self { inputs, changes, stalled, while_stalled: WhileStalled::Wait, blobs }, handle))
+        Ok((Self { inputs, changes, ends, stalled, while_stalled: WhileStalled::Wait, blobs }, handle))
     }
 
     /// The same driver by a handle whose calls and questions are refused while the store takes no commit: for those who
@@ -282,6 +285,11 @@ impl Driver {
         self.changes.clone()
     }
 
+    /// Changes whenever a sweep is done or cancelled.
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.clone()
+    }
+
     /// Why the last commit is still being tried, in words, while it is: nothing is acknowledged meanwhile.
     pub fn stalled(&self) -> watch::Receiver<Option<String>> {
         self.stalled.clone()
@@ -346,6 +354,8 @@ struct Task {
     next_id: u64,
     jobs: mpsc::Sender<Job>,
     changed: watch::Sender<u64>,
+    /// Sweeps that were done or cancelled.
+    ended: watch::Sender<u64>,
 }
 
 /// What one turn of the loop came to.
@@ -456,7 +466,7 @@ impl Task {
     fn take(&mut self, effects: Effects, turn: &mut Turn) {
         for effect in turn.batch.take(effects) {
             match effect {
-                AtOnce::Announce(notice) => announce(&notice),
+                AtOnce::Announce(notice) => self.announce(&notice),
                 AtOnce::Close { stream } => self.close(stream),
             }
         }
@@ -489,9 +499,16 @@ impl Task {
                 let job = Job::RemoveCheckpoint { blob };
                 self.jobs.send(job).await.map_err(|_| DriverError::StoreGone)?;
             }
-            Effect::Announce(notice) => announce(&notice),
+            Effect::Announce(notice) => self.announce(&notice),
         }
         Ok(())
+    }
+
+    fn announce(&self, notice: &Notice) {
+        announce(notice);
+        if matches!(notice, Notice::SweepDone { .. } | Notice::SweepCancelled { .. }) {
+            self.ended.send_modify(|count| *count += 1);
+        }
     }
 
     fn close(&mut self, stream: StreamId) {

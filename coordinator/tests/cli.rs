@@ -17,6 +17,7 @@ mod trace;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use slalom_common::answer::{RunState, SweepState, SweepStatus, TrialRow, WorkerRow};
 use slalom_common::id::{ContentHash, Incarnation};
@@ -32,7 +33,10 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use peers::{Worker, hello, person, put_corpus, submit, sweep, text, watch};
-use process::{Coordinator, output, program, said};
+use process::{Coordinator, PATIENCE, output, program, said};
+
+/// Between two statuses of a watcher who wants to miss little.
+const OFTEN: Duration = Duration::from_millis(20);
 
 #[test]
 fn help_names_every_flag_and_its_variable() {
@@ -297,7 +301,7 @@ async fn a_worker_is_welcomed_granted_and_acknowledged_until_the_sweep_is_done()
     let dir = tempfile::tempdir().expect("a directory");
     let mut coordinator = Coordinator::start(dir.path()).await;
     submit(coordinator.channel(), &sweep("8,16")).await;
-    let mut changes = person(coordinator.channel()).watch(watch()).await.expect("a watch").into_inner();
+    let mut changes = person(coordinator.channel()).watch(watch(OFTEN)).await.expect("a watch").into_inner();
 
     let (mut worker, welcome) = Worker::greet(coordinator.channel(), hello()).await.expect("a welcome");
     assert_eq!(welcome.heartbeat.as_millis(), 200);
@@ -380,6 +384,25 @@ async fn a_worker_of_another_build_is_refused_in_words_and_in_the_log() {
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("would give other bits"), "{}", status.message());
     assert_eq!(coordinator.wait_for("message refused").await["worker"], "hill-3");
+}
+
+/// Whoever waits for the end of a sweep has nothing else to do.
+#[tokio::test]
+async fn the_end_of_a_sweep_is_told_at_once_however_seldom_a_watcher_wants_to_be_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let coordinator = Coordinator::start(dir.path()).await;
+    submit(coordinator.channel(), &sweep("8")).await;
+    let seldom = watch(Duration::from_secs(3_600));
+    let mut changes = person(coordinator.channel()).watch(seldom).await.expect("a watch").into_inner();
+    let mut next = async || {
+        let next = tokio::time::timeout(PATIENCE, changes.message()).await.expect("it is told in time");
+        next.expect("the watch lives").map(|status| SweepStatus::from_wire(status).expect("a status").state)
+    };
+    assert_eq!(next().await, Some(SweepState::Active));
+    let (mut worker, _) = Worker::greet(coordinator.channel(), hello()).await.expect("a welcome");
+    let leases = worker.grants().await;
+    worker.finish(&leases[0]).await;
+    assert_eq!((next().await, next().await), (Some(SweepState::Done), None));
 }
 
 #[tokio::test]
@@ -480,7 +503,8 @@ async fn a_signal_ends_streams_and_the_process_with_its_code() {
         let dir = tempfile::tempdir().expect("a directory");
         let coordinator = Coordinator::start(dir.path()).await;
         submit(coordinator.channel(), &sweep("8")).await;
-        let mut changes = person(coordinator.channel()).watch(watch()).await.expect("a watch").into_inner();
+        let mut changes =
+            person(coordinator.channel()).watch(watch(OFTEN)).await.expect("a watch").into_inner();
         changes.message().await.expect("the watch lives").expect("a first status");
         let (mut worker, _) = Worker::greet(coordinator.channel(), hello()).await.expect("a welcome");
         worker.grants().await;

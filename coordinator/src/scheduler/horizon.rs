@@ -12,7 +12,7 @@ use slalom_common::moment::Moment;
 use super::Scheduler;
 use super::fleet::Worker;
 
-/// Of the time to the horizon, what a worker may hold ahead of its slots: what it holds nobody else can take.
+/// Of the time to the horizon, what one worker of several may hold ahead of its slots: what it holds nobody else can take.
 const AHEAD_SHARE: f64 = 0.02;
 
 /// But at most so many seconds, so that tiny runs do not wait for the network.
@@ -30,6 +30,8 @@ pub(super) struct Horizon {
     left: Work,
     /// Whether it is so near that a slot may have to be spared a run.
     is_near: bool,
+    /// Whether more than one worker takes runs.
+    is_shared: bool,
 }
 
 impl Scheduler {
@@ -40,6 +42,7 @@ impl Scheduler {
         let served = self.ledger.sweeps().filter(|(_, one)| self.settings.serve.serves(one));
         let left: Work = served.map(|(_, one)| one.work.less(one.work_over)).sum();
         let takers = || self.fleet.values().filter(|worker| self.may_take(worker));
+        let is_shared = takers().nth(1).is_some();
         let rate: f64 = takers().map(|worker| worker.slots() as f64 / worker.seconds(&left)).sum();
         let slowest = takers().map(|worker| slowness(worker, &left)).fold(0.0, f64::max);
         // What is leased is no more than that many runs, none longer than the longest there is. To look at each lease is for the
@@ -48,7 +51,7 @@ impl Scheduler {
         let leased = (leases as f64 * longest / REFERENCE.seconds(&left)).min(1.0);
         let seconds = (1.0 - leased) / rate;
         if longest * slowest <= seconds || !seconds.is_finite() {
-            return Horizon { seconds, left, ..Horizon::FAR };
+            return Horizon { seconds, left, is_shared, ..Horizon::FAR };
         }
         let leased = self.fleet.values().flat_map(|worker| &worker.leases).filter_map(|(&lease, held)| {
             let is_copy = self.ledger.lease(lease).is_some_and(|lease| lease.kind == LeaseKind::Copy);
@@ -58,7 +61,7 @@ impl Scheduler {
         let takers: Vec<Taker> = takers().map(|worker| Taker::of(worker, now, &left)).collect();
         let first = takers.iter().map(|taker| taker.free + longest * taker.slowness);
         let first = first.fold(f64::INFINITY, f64::min);
-        Horizon { seconds: first.max(together(&takers, waiting, shortest)), left, is_near: true }
+        Horizon { seconds: first.max(together(&takers, waiting, shortest)), left, is_near: true, is_shared }
     }
 }
 
@@ -104,7 +107,8 @@ fn together(takers: &[Taker], waiting: f64, shortest: f64) -> f64 {
 
 impl Horizon {
     /// So far away that every slot ends any run before it.
-    pub(super) const FAR: Self = Self { seconds: f64::INFINITY, left: Work::NONE, is_near: false };
+    pub(super) const FAR: Self =
+        Self { seconds: f64::INFINITY, left: Work::NONE, is_near: false, is_shared: true };
 
     /// The longest run that `worker` is to take, in seconds of the reference core.
     pub(super) fn longest_for(self, worker: &Worker, now: Moment) -> f64 {
@@ -117,6 +121,9 @@ impl Horizon {
 
     /// Seconds of work that a worker may hold beyond its slots.
     pub(super) fn ahead(self) -> f64 {
+        if !self.is_shared {
+            return AHEAD_MOST;
+        }
         (self.seconds * AHEAD_SHARE).clamp(AHEAD_LEAST, AHEAD_MOST)
     }
 }

@@ -368,10 +368,11 @@ impl Service {
         interval: Duration,
         rows: Rows<v1::SweepStatus>,
     ) -> Result<(), Status> {
-        let mut changes = self.driver.changes();
+        let (mut changes, mut ends) = (self.driver.changes(), self.driver.ends());
         let mut last = None;
         loop {
             changes.borrow_and_update();
+            ends.borrow_and_update();
             let status = self.driver.read(move |scheduler, now| scheduler.status(now, sweep));
             let status = status.await.map_err(status::of_stopped)?;
             let at = Instant::now();
@@ -383,8 +384,16 @@ impl Service {
             if over {
                 return Ok(());
             }
-            tokio::time::sleep_until(at + interval).await;
-            changes.changed().await.map_err(|_| status::of_stopped(Stopped))?;
+            let changed = async {
+                tokio::time::sleep_until(at + interval).await;
+                changes.changed().await
+            };
+            // That it is over is told at once: whoever waits for it has nothing else to do.
+            let next = tokio::select! {
+                changed = changed => changed,
+                ended = ends.changed() => ended,
+            };
+            next.map_err(|_| status::of_stopped(Stopped))?;
         }
     }
 

@@ -241,8 +241,8 @@ pub(crate) fn made_up(nodes: u32, step: u64) -> Perplexity {
     Perplexity::new(20.0 / f64::from(nodes) + 1.0 / step as f64).expect("finite")
 }
 
-/// A watch of the sweep `tiny`.
-pub(crate) fn watch() -> v1::WatchRequest {
+/// A watch of the sweep `tiny`, told no more often than this.
+pub(crate) fn watch(interval: Duration) -> v1::WatchRequest {
     let name = "tiny".parse().expect("a name");
-    slalom_common::wire::sweep_service::watch(&name, Duration::from_millis(20))
+    slalom_common::wire::sweep_service::watch(&name, interval)
 }

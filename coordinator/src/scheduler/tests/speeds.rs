@@ -35,6 +35,20 @@ fn a_worker_that_is_slow_at_what_the_sweep_has_holds_less_of_it_ahead() {
     assert_eq!(held(slow_to_begin), 1, "whatever its rate at large shapes");
 }
 
+/// Of a sweep that takes it some seconds, what a slot does not wait for between two runs.
+#[test]
+fn a_worker_holds_a_second_ahead_while_nobody_else_could_take_it() {
+    let mut world = World::new();
+    world.submit(tiny("a"));
+    let alone = grants(&world.join("hill", 1).1).len();
+    let mut world = World::new();
+    world.join("valley", 1);
+    world.submit(tiny("a"));
+    let beside_another = grants(&world.join("hill", 1).1).len();
+    // Twice as much would come of twice the time to the end alone.
+    assert!(3 * beside_another < alone, "{beside_another}, alone {alone}");
+}
+
 #[test]
 fn time_left_is_by_the_workers_own_fits() {
     let left = |costs: &[Coefficients]| {
