@@ -1,6 +1,6 @@
 """Times one worker of two slots against two independent processes of one slot, in turn, whole commands.
 
-    python slots.py --out slots.jsonl            two shapes, five turns: about two minutes
+    python slots.py --out slots.jsonl            two shapes, nine turns: about six minutes
     python slots.py --out slots.jsonl --quick    one turn of little
 
 The work is equal runs of one shape that differ in their seed. Together: `slalom run --slots 2` trains them
@@ -8,6 +8,10 @@ all on two cores. Apart: two `slalom run --slots 1` at the same time, each pinne
 half of them each. Characters per second are those trained, over the time of the whole command. Apart, each
 process has its own rate, to its own end, and the two are added: neither is charged for waiting on the other,
 while together the slot that ends first does wait. So the ratio flatters nobody but the processes.
+
+A turn is apart, together, apart: together is compared with the mean of the two beside it, so that a machine
+that slows down or speeds up meanwhile moves the ratio little, and the two tell how far the machine's own noise
+goes: what the same commands come to when they are timed against themselves.
 """
 
 import argparse
@@ -64,12 +68,16 @@ def characters(shape, steps):
     return batch_size * unrollings * steps
 
 
+def span(ratios):
+    return f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     turns.add_common(parser)
-    parser.add_argument("--turns", type=int, default=5, help="turns a shape (default: 5)")
+    parser.add_argument("--turns", type=int, default=9, help="turns a shape (default: 9)")
     args = turns.parsed(parser)
     shapes, runs = SHAPES, RUNS
     if args.quick:
@@ -81,27 +89,30 @@ def main():
         row = {"kind": "slots", "nodes": shape[0], "batch_size": shape[1], "unrollings": shape[2]}
         row |= {"turns": args.turns, "runs": runs, "steps": steps}
         rates = [
-            (together(args, shape, steps, runs, where), apart(args, shape, steps, runs, where))
+            [side(args, shape, steps, runs, where) for side in (apart, together, apart)]
             for _ in range(args.turns)
         ]
-        row["together_per_s"] = median([one for one, _ in rates])
-        row["apart_per_s"] = median([two for _, two in rates])
-        row["ratio"] = median([one / two for one, two in rates])
+        row["together_per_s"] = median([one for _, one, _ in rates])
+        row["apart_per_s"] = median([(before + after) / 2 for before, _, after in rates])
+        row["ratios"] = sorted(one / ((before + after) / 2) for before, one, after in rates)
+        row["ratio"] = median(row["ratios"])
+        row["apart_to_itself"] = sorted(after / before for before, _, after in rates)
         rows.append(row)
-        turns.say(f"slots {shape}: {row['ratio']:.3f}")
+        turns.say(f"slots {shape}: {row['ratio']:.3f} ({span(row['ratios'])})")
     turns.record(args.out, rows)
 
     print(
         f"## Two slots\n\n{runs} equal runs on two cores, characters trained per second of whole commands, medians of {args.turns} turns:\n"
     )
     print(
-        "| shape (N, B, T), steps a run | one worker, two slots | two processes of one slot | ratio | target | |"
+        "| shape (N, B, T), steps a run | one worker, two slots | two processes of one slot | ratio (least to most) | target | | the processes to themselves |"
     )
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         shape = f"({row['nodes']}, {row['batch_size']}, {row['unrollings']}), {row['steps']:,}"
         rates = f"{row['together_per_s']:,.0f} | {row['apart_per_s']:,.0f}"
-        print(f"| {shape} | {rates} | {row['ratio']:.3f} | {TARGET} | {turns.met(row['ratio'], TARGET)} |")
+        ratio = f"{row['ratio']:.3f} ({span(row['ratios'])}) | {TARGET} | {turns.met(row['ratio'], TARGET)}"
+        print(f"| {shape} | {rates} | {ratio} | {span(row['apart_to_itself'])} |")
 
 
 if __name__ == "__main__":
