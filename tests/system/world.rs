@@ -65,7 +65,7 @@ impl Expected {
         self
     }
 
-    fn is(&self, line: &Line) -> bool {
+    pub(crate) fn is(&self, line: &Line) -> bool {
         let field = |name: &str| match line.json.get(name) {
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => Some(other.to_string()),
@@ -381,17 +381,25 @@ impl World {
 
     /// The next line that is the expected one, after all that were waited for before.
     pub(crate) fn wait_for(&mut self, expected: &Expected) -> Line {
+        self.wait_for_either(expected, expected)
+    }
+
+    /// The next line that is one of two.
+    pub(crate) fn wait_for_either(&mut self, expected: &Expected, other: &Expected) -> Line {
         let deadline = Instant::now() + PATIENCE;
         loop {
             while let Some(line) = self.seen.get(self.cursor) {
                 self.cursor += 1;
-                if expected.is(line) {
+                if expected.is(line) || other.is(line) {
                     return line.clone();
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.1.recv_timeout(left) else {
-                panic!("waited {PATIENCE:?} for {expected:?}; the last lines were\n{}", self.last_lines());
+                panic!(
+                    "waited {PATIENCE:?} for {expected:?} or {other:?}; the last lines were\n{}",
+                    self.last_lines()
+                );
             };
             self.seen.push(line);
         }
