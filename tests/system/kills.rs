@@ -17,8 +17,8 @@ struct Size {
     seeds: u32,
 }
 
-const SMALL: Size = Size { workers: 12, coordinators: 5, seeds: 10 };
-const FULL: Size = Size { workers: 60, coordinators: 25, seeds: 60 };
+const SMALL: Size = Size { workers: 12, coordinators: 5, seeds: 20 };
+const FULL: Size = Size { workers: 60, coordinators: 25, seeds: 200 };
 
 /// Chance that is the same each time.
 struct Dice {
