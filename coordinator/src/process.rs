@@ -169,6 +169,7 @@ fn backup_help(error: &BackupError) -> &'static str {
     match error {
         BackupError::NoStore(_) => "`--store` names the folder of a coordinator's store",
         BackupError::Taken(_) => "a backup writes over nothing: give a folder that is not there yet",
+        BackupError::Nowhere(_) => "make it, or mount the disk that it is on",
         BackupError::Store(StoreError::Corrupt { .. }) => {
             "nothing was written: an earlier backup is the last that is whole"
         }

@@ -41,6 +41,9 @@ pub enum BackupError {
     /// A backup writes over nothing.
     #[error("{} is there already", .0.display())]
     Taken(PathBuf),
+    /// It would have to stand in a folder that is not there: perhaps that of a disk that is not mounted.
+    #[error("there is no folder {} for the copy to stand in", .0.display())]
+    Nowhere(PathBuf),
     /// The records cannot be read, or their copy not written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,7 +94,10 @@ pub fn copy(from: &Path, to: &Path) -> Result<Copied, BackupError> {
         .prefix(".slalom-backup-")
         .permissions(Permissions::from_mode(0o777))
         .tempdir_in(parent)
-        .map_err(failed(parent))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => BackupError::Nowhere(parent.to_owned()),
+            _ => StoreError::io(parent, error).into(),
+        })?;
 
     let records = sqlite::copy(from, &beside.path().join(DATABASE))?;
     let corpora = copy_corpora(from, beside.path(), &records)?;
@@ -249,6 +255,11 @@ mod tests {
             let refused = copy(dir.path(), &to).expect_err("it is there");
             assert!(matches!(refused, BackupError::Taken(_)), "{refused:?}");
         }
+        let refused = copy(dir.path(), &place.path().join("unmounted/copy")).expect_err("no folder");
+        assert!(
+            matches!(&refused, BackupError::Nowhere(folder) if folder.ends_with("unmounted")),
+            "{refused:?}"
+        );
         let to = place.path().join("copy");
         let refused = copy(&taken, &to).expect_err("no store");
         assert!(matches!(refused, BackupError::NoStore(_)), "{refused:?}");
