@@ -8,23 +8,24 @@
 //! whoever asks by a handle that does not wait is refused in words. Any other failure ends the loop and with it the process:
 //! crash and recover.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+mod store_thread;
 
-use slalom_common::id::{ContentHash, Incarnation, SweepName, WorkerName};
-use slalom_common::log::fleet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use slalom_common::id::{Incarnation, SweepName, WorkerName};
 use slalom_common::message::{CoordinatorMessage, Hello};
 use slalom_common::moment::Moment;
 use slalom_common::sweep::Sweep;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::store_thread::{Job, remove_unnamed, start_store_thread};
 use crate::announce::announce;
 use crate::batch::{AtOnce, Batch};
 use crate::scheduler::effect::{Effect, Effects, Notice, Reply};
 use crate::scheduler::event::{Event, RequestId, Saying, Steering, StreamId};
-use crate::scheduler::ledger::Ledger;
 use crate::scheduler::record::Record;
 use crate::scheduler::{Scheduler, Settings};
 use crate::store::blobs::Blobs;
@@ -35,9 +36,6 @@ const INPUTS_MAX: usize = 4096;
 
 /// Inputs handled between two commits.
 const BATCH_MAX: usize = 1024;
-
-/// Between two tries of a commit that failed in a way that may pass.
-const COMMIT_RETRY: Duration = Duration::from_millis(500);
 
 /// What a session's stream is handed.
 #[derive(Clone, PartialEq, Debug)]
@@ -515,84 +513,6 @@ impl Task {
         if let Some(outbox) = self.streams.remove(&stream) {
             // Full or gone: dropping the sender says the same.
             let _ = outbox.try_send(Outgoing::Close);
-        }
-    }
-}
-
-/// Removes the checkpoints that no run could go on from: a crash came between their upload and its record, or between the
-/// record of a newer one and their removal. Nobody is served yet, so none of them is about to be recorded.
-fn remove_unnamed(blobs: &Blobs, ledger: &Ledger) {
-    let named: BTreeSet<ContentHash> = ledger.checkpoints().collect();
-    match blobs.checkpoints() {
-        Ok(here) => {
-            for blob in here.into_iter().filter(|blob| !named.contains(blob)) {
-                remove(blobs, blob);
-            }
-        }
-        Err(error) => fleet::checkpoints_not_removed(None, &error),
-    }
-}
-
-/// A checkpoint that stays costs space, not results.
-fn remove(blobs: &Blobs, blob: ContentHash) {
-    if let Err(error) = blobs.remove_checkpoint(blob) {
-        fleet::checkpoints_not_removed(Some(blob), &error);
-    }
-}
-
-enum Job {
-    Append { records: Vec<Record>, at: SystemTime, committed: oneshot::Sender<Result<(), StoreError>> },
-    RemoveCheckpoint { blob: ContentHash },
-}
-
-fn start_store_thread(
-    mut store: Box<dyn Store>,
-    blobs: Arc<Blobs>,
-    stall: watch::Sender<Option<String>>,
-) -> (mpsc::Sender<Job>, std::thread::JoinHandle<()>) {
-    let (jobs, mut received) = mpsc::channel(BATCH_MAX);
-    let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-        while let Some(job) = received.blocking_recv() {
-            match job {
-                Job::Append { records, at, committed } => {
-                    let outcome = append(store.as_mut(), &records, at, &stall);
-                    let ends = outcome.is_err();
-                    // Nobody waits any more only if the driver is over.
-                    let _ = committed.send(outcome);
-                    if ends {
-                        return;
-                    }
-                }
-                Job::RemoveCheckpoint { blob } => remove(&blobs, blob),
-            }
-        }
-    });
-    (jobs, thread.expect("the system has a thread for the store"))
-}
-
-/// Commits for as long as it takes, if waiting may help.
-fn append(
-    store: &mut dyn Store,
-    records: &[Record],
-    at: SystemTime,
-    stall: &watch::Sender<Option<String>>,
-) -> Result<(), StoreError> {
-    loop {
-        match store.append(records, at) {
-            Err(error) if error.may_pass() => {
-                // Once a stall, not once a try: the log may be on the same full disk.
-                if stall.borrow().is_none() {
-                    fleet::commit_failed(COMMIT_RETRY, &error);
-                    stall.send_replace(Some(error.to_string()));
-                }
-                std::thread::sleep(COMMIT_RETRY);
-            }
-            outcome => {
-                if stall.borrow().is_some() {
-                    stall.send_replace(None);
-                }
-                return outcome;
-            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use slalom_common::cost::REFERENCE;
-use slalom_common::id::{LeaseId, MessageNumber, RunKey, Step, StoreId};
+use slalom_common::id::{ContentHash, LeaseId, MessageNumber, RunKey, Step, StoreId};
 use slalom_common::message::{
     CheckpointName, Lease, LeaseEnd, LeaseKind, LeasesHeld, PROTOCOL_VERSION, Report,
 };
