@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use slalom_common::id::{Incarnation, LeaseId};
 use slalom_common::message::{Hello, LeasesHeld, WorkerMessage};
+use tokio::sync::{mpsc, watch};
 use tonic::Code;
 
 use crate::peers::{self, Worker, hello, submit, sweep};
@@ -88,17 +89,21 @@ async fn of_twelve_hundred_workers_on_1024_descriptors_those_who_are_in_are_serv
     submit(coordinator.channel(), &sweep("1..=400")).await;
     let (mut steady, _) = Worker::greet(coordinator.channel(), hello()).await.expect("a welcome");
     let mut leases = steady.grants().await;
-    let (greeted, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let (greeted, mut arrivals) = mpsc::unbounded_channel();
+    let (changed, changes) = watch::channel(());
     for number in 0..WORKERS {
-        let (channel, greeted) = (coordinator.channel(), greeted.clone());
+        let (channel, greeted, mut changes) = (coordinator.channel(), greeted.clone(), changes.clone());
         let worker = format!("hill-{}", 100 + number).parse().expect("a name");
         let hello = Hello { incarnation: Incarnation::new(100 + u128::from(number)), worker, ..hello() };
         tokio::spawn(async move {
-            // The system lets so many wait at a port and resets who comes beyond that, who comes again as workers do.
+            // The system lets so many wait at a port and resets who comes beyond that, who comes again when one of them is in.
             let worker = loop {
+                changes.borrow_and_update();
                 match Worker::greet(channel.clone(), hello.clone()).await {
                     Ok((worker, _)) => break worker,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                    // The test may be over.
+                    Err(_) if changes.changed().await.is_err() => return,
+                    Err(_) => (),
                 }
             };
             // The test may be over.
@@ -108,12 +113,14 @@ async fn of_twelve_hundred_workers_on_1024_descriptors_those_who_are_in_are_serv
     let mut workers = Vec::new();
     while workers.len() < IN_AT_FIRST {
         workers.push(arrivals.recv().await.expect("they come in"));
+        changed.send_replace(());
     }
     let lease = leases.pop().expect("it was granted one");
     let number = steady.finish(&lease).await;
     steady.acknowledged(number).await;
     workers.truncate(IN_AT_FIRST - 300);
     while workers.len() < WORKERS as usize - 300 {
+        changed.send_replace(());
         workers.push(arrivals.recv().await.expect("they come in"));
     }
 }

@@ -212,8 +212,7 @@ fn figure(name: &str, value: impl std::fmt::Display) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_reports_as_fast_as_it_is_acknowledged_and_all_that_was_acknowledged_is_there() {
     let dir = tempfile::tempdir().expect("a directory");
-    let logs = tempfile::tempdir().expect("a directory");
-    let coordinator = Coordinator::start_logging_to(dir.path(), logs.path()).await;
+    let coordinator = Coordinator::start_with_usual_log(dir.path()).await;
     put_corpus(coordinator.channel(), text().sha256().bytes(), &text().to_ascii()).await.expect("a corpus");
     let sweep = wide();
     assert_eq!(sweep.size().runs, LOAD.runs);

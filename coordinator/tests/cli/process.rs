@@ -1,12 +1,12 @@
 //! The real binary as a child, its log and its end.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::transport::{Channel, Endpoint};
 
 /// How long anything may take before a test gives up on it.
@@ -86,18 +86,23 @@ impl Coordinator {
         Self::of(shell.stdin(Stdio::null()).stdout(Stdio::null())).await
     }
 
-    /// The same with a log as it is by default, in files of this folder.
-    pub(crate) async fn start_logging_to(dir: &Path, logs: &Path) -> Self {
+    /// The same with a log as it is by default, which is read and not kept.
+    pub(crate) async fn start_with_usual_log(dir: &Path) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let address = port.expect("a port").to_string();
-        let mut command = serving(dir, &address);
-        let child = command.arg("--log-dir").arg(logs).spawn().expect("the program starts");
+        let mut child = serving(dir, &address).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (serves, served) = oneshot::channel();
+        std::thread::spawn(move || {
+            if log.by_ref().lines().map_while(Result::ok).any(|line| line.contains("coordinator started")) {
+                // The test may be over.
+                let _ = serves.send(());
+            }
+            std::io::copy(&mut log, &mut std::io::sink())
+        });
         let coordinator = Self { child, lines: mpsc::unbounded_channel().1, seen: Vec::new(), address };
-        let deadline = Instant::now() + PATIENCE;
-        while tokio::net::TcpStream::connect(&coordinator.address).await.is_err() {
-            assert!(Instant::now() < deadline, "nobody listens at {}", coordinator.address);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let served = tokio::time::timeout(PATIENCE, served).await;
+        served.expect("it serves in time").expect("it lives");
         coordinator
     }
 
